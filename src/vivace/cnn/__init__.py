@@ -1,0 +1,1 @@
+"""Convolutional networks, with torchvision's parameter names."""

@@ -1,0 +1,1 @@
+"""Seeing inside networks: which pixels, which features."""

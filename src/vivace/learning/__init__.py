@@ -1,0 +1,1 @@
+"""Core machine learning: models with scikit-learn's manners."""

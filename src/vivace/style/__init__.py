@@ -1,0 +1,1 @@
+"""Style and texture: statistics of features, and pictures made to have them."""
