@@ -31,7 +31,7 @@ def compare(what: str, ours: Callable[[], Any], peer: Callable[[], Any], *, peer
     results = ours(), peer()
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(repeats):
-        for side in ((0, 1) if turn % 2 else (1, 0)):
+        for side in (0, 1) if turn % 2 else (1, 0):
             began = time.perf_counter()
             (ours, peer)[side]()
             times[side].append(time.perf_counter() - began)

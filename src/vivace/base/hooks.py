@@ -1,17 +1,27 @@
 """Look inside any torch model: layers by name, activations on the way; no hook outlives its use."""
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
+from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from vivace.base.errors import InputError, unknown
+
+Layer = str | nn.Module  # by dotted name ("blocks.3.0") or the module itself
+
+POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
 
 
 class _Enough(Exception):
     """Raised by the last hook: what comes after the deepest wanted layer need not be computed."""
 
 
-def find_layer(model: nn.Module, layer: str | nn.Module) -> nn.Module:
+def find_layer(model: nn.Module, layer: Layer) -> nn.Module:
     """The model's layer of that dotted name ("blocks.3.0"), or the module itself if it is the model's."""
     modules = dict(model.named_modules())
     if isinstance(layer, str):
@@ -23,7 +33,41 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> nn.Module:
     return layer
 
 
-def activations(model: nn.Module, images: Tensor, layers: Sequence[str | nn.Module]) -> list[Tensor]:
+@contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
+    """Let `hook(module, output)` see, and replace if it returns one, what the modules put out in this thread."""
+    thread = threading.get_ident()
+
+    def mine(module: nn.Module, _: object, output: object) -> object:
+        return hook(module, output) if threading.get_ident() == thread else None
+
+    handles = [module.register_forward_hook(mine) for module in set(modules)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model as it predicts: dropout off, batch statistics and weights fixed; afterwards all of it is as it was."""
+    training = [module for module in model.modules() if module.training]
+    learning = [weight for weight in model.parameters() if weight.requires_grad and not weight.is_inference()]
+    for module in training:
+        module.training = False
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for weight in learning:
+            weight.requires_grad_(True)
+
+
+def activations(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
     """What the layers put out when the model sees the images, in the order of `layers`, part of the graph.
 
     The forward pass stops once all of them have answered. InputError for a layer that is unknown or never reached.
@@ -31,24 +75,87 @@ def activations(model: nn.Module, images: Tensor, layers: Sequence[str | nn.Modu
     modules = [find_layer(model, layer) for layer in layers]
     found: dict[nn.Module, Tensor] = {}
 
-    def keep(module: nn.Module, _: object, output: Tensor) -> None:
+    def keep(module: nn.Module, output: Tensor) -> None:
         found[module] = output
         if len(found) == len(set(modules)):
             raise _Enough
 
-    handles = [module.register_forward_hook(keep) for module in set(modules)]
-    try:
+    with hooked(modules, keep), suppress(_Enough):
         model(images)
-    except _Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     missed = [layer for layer, module in zip(layers, modules, strict=True) if module not in found]
     if missed:
         raise InputError(f"the model never ran its layer {_names(missed)}")
     return [found[module] for module in modules]
 
 
-def _names(layers: Iterable[str | nn.Module]) -> str:
+@contextmanager
+def graph_from(model: nn.Module, images: Tensor, layer: Layer | None = None) -> Iterator[tuple[Tensor, Any]]:
+    """A layer's spatial map A (B, K, h, w), and the model's output, to be differentiated with respect to A.
+
+        with graph_from(model, images, "layer4") as (A, logits):
+            (gradient,) = torch.autograd.grad(logits[:, 3].sum(), A)
+
+    The graph begins at the layer, so nothing before it is kept for a backward pass; `layer=None` takes the last layer
+    with a spatial map, poolings left out, and has to keep all. A layer that runs several times answers with its last
+    run. The model predicts as in evaluation, whether it is being trained or not, and a `no_grad` or `inference_mode`
+    around the call changes nothing. InputError where there is no such layer or its output is not a spatial map.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        yield _from_last_map(model, images) if layer is None else _from_layer(model, images, layer)
+
+
+def _from_layer(model: nn.Module, images: Tensor, layer: Layer) -> tuple[Tensor, Any]:
+    found: list[Tensor] = []
+
+    def cut(_: nn.Module, output: object) -> Tensor:
+        if not _is_map(output):
+            raise InputError(f"the layer {_names([layer])} puts out {_shape(output)}, not a spatial map (B, K, h, w)")
+        torch.set_grad_enabled(True)  # the model may freeze a part of itself by a `no_grad` of its own
+        found[:] = [output.detach().clone().requires_grad_()]
+        return found[0].clone()  # what works in place from here on doesn't reach ours
+
+    with hooked([find_layer(model, layer)], cut):
+        output = _call(model, images.detach().clone())
+    if not found:
+        raise InputError(f"the model never ran its layer {_names([layer])}")
+    return found[0], output
+
+
+def _from_last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Any]:
+    found: list[tuple[nn.Module, Tensor]] = []
+    pooled: list[object] = []
+
+    def note(module: nn.Module, output: object) -> None:
+        if isinstance(module, POOLINGS):
+            pooled[:] = [output]
+        if _is_map(output) and not any(output is p for p in pooled):  # nor a Sequential that ends with a pooling
+            found[:] = [(module, output)]
+
+    with hooked([module for module in model.modules() if module is not model], note):
+        output = _call(model, images.detach().clone().requires_grad_().clone())  # twice: it may work in place at once
+    if not found:
+        raise InputError("none of the model's layers puts out a spatial map (B, K, h, w)")
+    module, A = found[0]
+    return (A, output) if A.requires_grad else _from_layer(model, images, module)
+
+
+def _call(model: nn.Module, images: Tensor) -> Any:
+    """The model's output, also where its weights were made in inference mode and so can't be part of a graph."""
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: a hook would make it compile once more
+    if not any(weight.is_inference() for weight in islice(model.parameters(), 1)):  # all are made together
+        return model(images)
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    return functional_call(model, {name: tensor.clone() for name, tensor in tensors}, (images,))
+
+
+def _is_map(output: object) -> TypeGuard[Tensor]:
+    """Several positions of several channels."""
+    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1
+
+
+def _shape(output: object) -> str:
+    return str(tuple(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+
+
+def _names(layers: Iterable[Layer]) -> str:
     return ", ".join(layer if isinstance(layer, str) else type(layer).__name__ for layer in layers)

@@ -5,6 +5,7 @@ Every kind of file that a user may have (EXIF-rotated, alpha, 16-bit, palette, C
 
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +33,7 @@ SHIPPED = {
     "flower": ("sklearn", "datasets/images/flower.jpg"),
     "grass": ("skimage", "data/grass.png"),
     "gravel": ("skimage", "data/gravel.png"),
+    "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
     "hubble": ("skimage", "data/hubble_deep_field.jpg"),
     "ihc": ("skimage", "data/ihc.png"),
     "moon": ("skimage", "data/moon.png"),
@@ -39,6 +41,8 @@ SHIPPED = {
     "retina": ("skimage", "data/retina.jpg"),
     "rocket": ("skimage", "data/rocket.jpg"),
 }
+
+PAINTED = ("mosaic", "poppies", "stained_glass", "swirls", "waves")  # by formula: vivace.base.paintings
 
 
 def picture_path(source: str | Path) -> Path:
@@ -54,17 +58,19 @@ def picture_path(source: str | Path) -> Path:
     if not path.exists():
         if path.suffix or path.parent != Path():
             raise InputError(f"no file {path}")
-        raise unknown("picture file or shipped picture", source, SHIPPED)
+        raise unknown("picture file or shipped picture", source, [*SHIPPED, *PAINTED])
     return path
 
 
 def read_image(source: str | Path, *, max_side: int | None = None) -> Float[Tensor, "3 h w"]:
-    """Read a picture: a file of any common kind, or a shipped one by name ("astronaut").
+    """Read a picture: a file of any common kind, or by name a shipped one ("astronaut") or a painted one ("swirls").
 
     EXIF rotation is applied, transparency laid on white, 16-bit scaled by 65535, the first frame of an animation taken.
     `max_side`: pictures larger than this are reduced to it (with antialiasing) while reading.
     InputError: missing, empty, truncated, not a picture, more than 178 megapixels, NaN.
     """
+    if str(source) in PAINTED and not Path(source).expanduser().exists():
+        return _painted(str(source), max_side)
     path = picture_path(source)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
@@ -89,6 +95,14 @@ def read_image(source: str | Path, *, max_side: int | None = None) -> Float[Tens
     if not np.isfinite(pixels).all():
         raise InputError(f"{path} has NaN or infinite pixels")
     image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return reduce_to(image, max_side) if max_side else image
+
+
+def _painted(name: str, max_side: int | None) -> Float[Tensor, "3 h w"]:
+    """The painting of that name: 640 x 512, or with a longer side of `max_side` (at most 1024)."""
+    side = min(max(max_side or 640, 64), 1024)
+    paint = getattr(import_module("vivace.base.paintings"), name)  # imported when asked for: it needs SciPy
+    image: Tensor = paint(round(0.8 * side), side)
     return reduce_to(image, max_side) if max_side else image
 
 

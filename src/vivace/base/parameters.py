@@ -71,17 +71,23 @@ class Parameter:
             if not isinstance(value, str | Path) or not str(value):
                 raise InputError(f"{self.flag} takes a {self.role}'s path, not {value!r}")
             return value
-        if self.kind is bool and isinstance(value, bool):
-            return value
-        try:
-            number = self.kind(value)
-            whole = self.kind is not int or float(number) == float(value)
-        except (TypeError, ValueError, OverflowError):
-            whole = False
-        if not whole or isinstance(value, bool) or (self.kind is float and not math.isfinite(number)):
+        number = self._converted(value)
+        if number is None:
             raise InputError(f"{self.flag} takes {_word(self.kind)}, not {value!r}")
         if not all(_within(number, bound) for bound in self.bounds):
             raise InputError(f"{self.flag} is {value}, but must be {self.range}")
+        return number
+
+    def _converted(self, value: Any) -> Any:
+        """The value as this kind, or None where it isn't one: no 1.5 for a whole number, no NaN, no yes for true."""
+        if self.kind is bool or isinstance(value, bool):
+            return value if self.kind is bool and isinstance(value, bool) else None
+        try:
+            number = self.kind(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if (self.kind is int and float(value) != number) or (self.kind is float and not math.isfinite(number)):
+            return None
         return number
 
 
@@ -91,10 +97,11 @@ def parameters(run: Callable[..., Any]) -> list[Parameter]:
     texts = _documented(inspect.getdoc(run) or "")
     found = []
     for name, argument in inspect.signature(run).parameters.items():
-        hint = hints.get(name, str)
-        kind, extras, choices, optional = _taken_apart(hint)
+        if name == "tell":
+            continue
+        kind, extras, choices, optional = _taken_apart(hints.get(name, str))
         role = next((extra for extra in extras if isinstance(extra, str)), "value")
-        if name == "tell" or role == "run folder":
+        if role == "run folder":
             continue
         if argument.kind is not argument.KEYWORD_ONLY or argument.default is argument.empty:
             raise TypeError(f"{run.__module__}.run: '{name}' must be keyword-only and have a default")

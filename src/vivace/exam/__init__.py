@@ -1,0 +1,1 @@
+"""The examiner: questions, answers that are measured, and finding the right one."""
