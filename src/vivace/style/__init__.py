@@ -3,6 +3,7 @@
 from vivace.style.gatys import LITE0 as LITE0
 from vivace.style.gatys import VGG19 as VGG19
 from vivace.style.gatys import Gaze as Gaze
+from vivace.style.gatys import See as See
 from vivace.style.gatys import gatys as gatys
 from vivace.style.gatys import recolored as recolored
 from vivace.style.gatys import seeing as seeing

@@ -4,7 +4,7 @@ Gatys, Ecker, Bethge, "Image style transfer using convolutional neural networks"
 In: content (3, H, W) and style (3, h, w), RGB, [0, 1], sides of at least 32. Out: the picture (3, H, W) in [0, 1].
 Departs from the paper: errors are relative to their target's size, so that a weight means the same in every network.
 By default also coarse to fine, from the content in the style's colours, with total variation and Grams that are centred
-and half whitened; the paper: levels=1, init="noise", recolor=False, smoothness=0, center=False, whiten=0.
+and half whitened; the paper: coarsest=None, init="noise", recolor=False, smoothness=0, center=False, whiten=0.
 """
 
 import math
@@ -23,6 +23,7 @@ from vivace.base.images import check_image, resize
 from vivace.base.report import Step, Tell, ignore, part_of
 from vivace.style.gram import gram_matrix
 
+FLOOR = 0.01
 MIN_SIDE = 32  # below this the deepest layers have a pixel or two, and no statistics
 
 Maps = list[Float[Tensor, "b _ _ _"]]
@@ -65,10 +66,17 @@ def seeing(model: nn.Module, gaze: Gaze) -> See:
         if gaze.enlarge != 1:
             x = F.interpolate(x, scale_factor=gaze.enlarge, mode="bilinear", align_corners=False)
         found = dict(zip(names, activations(model, x, names), strict=True))
-        maps = [found[at] if isinstance(at, str) else F.conv2d(found[at[0]], *folded[at]) for at in layers]
+        seen = {name: _inner(maps, gaze.margin / min(x.shape[-2:]) * gaze.enlarge) for name, maps in found.items()}
+        maps = [seen[at] if isinstance(at, str) else F.conv2d(seen[at[0]], *folded[at]) for at in layers]
         return maps[: len(gaze.content)], [*maps[len(gaze.content) :], images]
 
     return see
+
+
+def _inner(maps: Float[Tensor, "b c h w"], margin: float) -> Float[Tensor, "b c ih iw"]:
+    """Maps without a margin, which is given as a share of the shorter side."""
+    cells = math.ceil(margin * min(maps.shape[-2:]))
+    return maps[..., cells : maps.shape[-2] - cells, cells : maps.shape[-1] - cells]
 
 
 def _folded(unit: nn.Module) -> tuple[Float[Tensor, "r i 1 1"], Float[Tensor, " r"]]:
@@ -100,7 +108,7 @@ def gatys(
     whiten: float = 0.5,
     smoothness: float = 0.1,
     recolor: bool = True,
-    levels: int | None = None,
+    coarsest: int | None = 128,
     init: Start = "content",
     optimizer: Optimizer = "lbfgs",
     rate: float | None = None,
@@ -115,7 +123,7 @@ def gatys(
     whiten: 0 leaves the Grams as they are, 1 lets every direction in a layer's feature space count the same
     smoothness: weight of the total variation
     recolor: give the content the style's colours first
-    levels: sizes to go through, each twice the one before; where not given, the first has a shorter side of 128 to 255
+    coarsest: shorter side of the first level; more follow, each at most twice as large. None: full size only
     rate: step size of Adam (0.03 where not given) or of gradient descent (1)
     generator: for `init="noise"`
     """
@@ -126,15 +134,16 @@ def gatys(
             raise InputError(f"style transfer needs pictures of at least {MIN_SIDE} x {MIN_SIDE}; this one is {found}")
     if recolor:
         content = recolored(content, style)
-    levels = levels or max(1, int(math.log2(min(content.shape[-2:]) / 64)))
+    shorter = min(content.shape[-2:])
+    sides = _levels(shorter, coarsest or shorter)
     x = _start(init, content, style, generator)
-    for level in reversed(range(levels)):
-        size, style_size = (_scaled(image.shape[-2:], 0.5**level) for image in (content, style))
+    for index, side in enumerate(sides):
+        size, style_size = (_scaled(image.shape[-2:], side / shorter) for image in (content, style))
         goal = Goal(see, resize(content, size)[None], resize(style, style_size)[None], layer_weights,
                     weights=(content_weight, style_weight, smoothness), center=center, whiten=whiten)  # fmt: skip
-        done = steps * (2**levels - 2 ** (level + 1))
-        heard = part_of(tell, done, steps * (2**levels - 1))
-        x = _minimized(goal, resize(x, size), steps * 2**level, optimizer, rate, heard).clamp(0, 1)
+        turns = steps * 2 ** (len(sides) - 1 - index)
+        heard = part_of(tell, steps * 2 ** len(sides) - 2 * turns, steps * (2 ** len(sides) - 1))
+        x = _minimized(goal, resize(x, size), turns, optimizer, rate, heard).clamp(0, 1)
     return x[0]
 
 
@@ -179,7 +188,7 @@ class StyleTarget:
         self.mean = features.mean((2, 3), keepdim=True) * center
         self.A = gram_matrix(features - self.mean)
         values, vectors = torch.linalg.eigh(self.A.double())
-        values = values.clamp_min(0) + 1e-4 * values.max() + 1e-6  # a style without variation is a target, too
+        values = values.clamp_min(0) + FLOOR * values.mean() + 1e-6  # few positions leave many directions empty
         self.root = ((vectors * values[:, None] ** (-whiten / 2)) @ vectors.mT).to(features)
         self.size = float(values.pow(1 - whiten).square().sum())
 
@@ -258,6 +267,12 @@ def _start(
             device = generator.device if generator else content.device
             return torch.rand(content[None].shape, generator=generator, device=device).to(content)
     raise unknown("start", init, get_args(Start))
+
+
+def _levels(full: int, coarsest: int) -> list[float]:
+    """The shorter side at each level, the coarsest first, in equal ratios of at most 2."""
+    count = max(0, math.ceil(math.log2(full / coarsest)))
+    return [full * (coarsest / full) ** (level / count) for level in range(count, 0, -1)] + [full]
 
 
 def _scaled(size: torch.Size, scale: float) -> tuple[int, int]:

@@ -152,9 +152,19 @@ def _textures(report: Report, model: nn.Module, picture: Tensor, steps: int, gen
     for i, layer in enumerate(LAYERS):
         see = seeing(model, Gaze(content=(layer,), style=(layer,), enlarge=1.0))
         heard = part_of(tell, i * steps * ROUNDS, len(LAYERS) * steps * ROUNDS)
-        made[layer.removesuffix(".norm")] = gatys(see, torch.full_like(picture, 0.5), picture, steps=steps,
-                                                  content_weight=0.0, smoothness=0.0, recolor=False, init="noise",
-                                                  levels=LEVELS, generator=generator, tell=heard)  # fmt: skip
+        made[layer.removesuffix(".norm")] = gatys(
+            see,
+            torch.full_like(picture, 0.5),
+            picture,
+            steps=steps,
+            content_weight=0.0,
+            smoothness=0.0,
+            recolor=False,
+            coarsest=picture.shape[-1] >> (LEVELS - 1),
+            init="noise",
+            generator=generator,
+            tell=heard,
+        )
     report.images("textures", made, "From noise, made to have the Gram of this layer alone (and the colours').")
 
 
