@@ -1,6 +1,7 @@
 """One thread for every test, so that a busy machine makes nothing spin; nothing of a user's own folders is touched."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C, which is tested here
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ TYPED = [
     ("rnu gatys", "No such command"),
     ("ask 99.1", "no question"),
     ("ask qqqq zzzz", "no question"),
-    ("ask", "text"),
+    ("ask", "WORDS"),
     ("where zzzzqqqq", "no method"),
     ("list --chapter 11", "11"),
     ("list --chapter x", "x"),

@@ -86,9 +86,7 @@ def _inlined(picture: Picture.Image, name: str) -> Markup:
 
 def _data_image(data: bytes, kind: str, name: str, size: tuple[int, int], style: str = "") -> Markup:
     url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return Markup('<img class="{}" src="{}" alt="{}" width="{}" height="{}" loading="lazy">').format(
-        style, url, name, *size
-    )
+    return Markup('<img class="{}" src="{}" alt="{}" width="{}" height="{}">').format(style, url, name, *size)
 
 
 def _table(table: Table) -> Markup:

@@ -53,7 +53,7 @@ def _main(arguments: list[str]) -> int:
     try:
         if arguments in ([], ["run"]):
             arguments = [*arguments, "--help"]
-        return _application(arguments)(arguments, standalone_mode=False) or 0
+        return _application(arguments)(arguments, prog_name="vivace", standalone_mode=False) or 0
     except Stopped as error:
         return _complain(str(error), 130)
     except (typer.Abort, KeyboardInterrupt):
@@ -99,15 +99,16 @@ def _application(arguments: list[str]) -> Callable[..., Any]:
 
 
 @app.command("list")
-def list_(chapter: Annotated[str | None, typer.Option(metavar="1..10", help="only this chapter's questions")] = None,
-          room: Annotated[str | None, typer.Option(help="only this room's methods")] = None) -> None:  # fmt: skip
+def list_(
+    chapter: Annotated[str | None, typer.Option(metavar="1..10", help="only this chapter's questions")] = None,
+    room: Annotated[str | None, typer.Option(metavar="ROOM", help="only this room's methods")] = None,
+) -> None:
     """Show the methods, or a chapter's questions."""
     if chapter is not None:
-        found = [
-            question for question in bank.questions().values() if question.chapter == _whole("chapter", chapter, 10)
-        ]
+        number = _whole("chapter", chapter, 10)
+        found = [question for question in bank.questions().values() if question.chapter == number]
         if not found:
-            raise InputError(f"no question of chapter {chapter} is answered yet")
+            raise InputError(f"no question of chapter {number} is answered yet")
         for question in found:
             print(f"{question.id:8} {question.title.en}  {question.title.zh}")
             print(f"{'':8} vivace ask {question.id}   runs {', '.join(question.experiments)}")
@@ -121,7 +122,9 @@ def list_(chapter: Annotated[str | None, typer.Option(metavar="1..10", help="onl
 
 
 @app.command()
-def where(text: Annotated[list[str], typer.Argument(help='a method, as you would call it: "grad cam"')]) -> None:
+def where(
+    text: Annotated[list[str], typer.Argument(metavar="WORDS", help='a method, as you would call it: "grad cam"')],
+) -> None:
     """Show a method's code, paper, test and question."""
     first, *others = index.where(" ".join(text))
     runs = index.experiments_of(first)
@@ -142,7 +145,7 @@ def where(text: Annotated[list[str], typer.Argument(help='a method, as you would
 
 
 @app.command()
-def ask(text: Annotated[list[str], typer.Argument(help="a question's id (5.1), or words: why does max pooling help")],
+def ask(text: Annotated[list[str], typer.Argument(metavar="WORDS", help="a question's id (5.1), or what it is about")],
         full: Annotated[bool, typer.Option("--full", help="run the experiments at full size")] = False,
         no_run: Annotated[bool, typer.Option("--no-run", help="answer only; measure nothing")] = False,
         out: Out = None) -> None:  # fmt: skip
@@ -217,8 +220,9 @@ def _flag(parameter: "Parameter") -> inspect.Parameter:
     """A typer option that takes text (or a switch); the parameter itself checks it, for the same words everywhere."""
     default = "" if parameter.default is None else f" [{parameter.default}]"
     if parameter.kind is bool:
-        names = [f"{parameter.flag}/--no-{parameter.flag[2:]}"]
-        option = typer.Option(*names, help=parameter.help + default, show_default=False)
+        negative = f"--no-{parameter.flag[2:]}"
+        default = f" [{parameter.flag if parameter.default else negative}]"
+        option = typer.Option(f"{parameter.flag}/{negative}", help=parameter.help + default, show_default=False)
         hint: Any = Annotated[bool | None, option]
     else:
         words = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}

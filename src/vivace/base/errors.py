@@ -18,6 +18,7 @@ def unknown(kind: str, name: object, known: Iterable[object]) -> InputError:
     lower = {item.lower(): item for item in reversed(names)}
     inside = [item for item in names if str(name).lower() in item.lower()] if len(str(name)) > 1 else []
     near = [lower[match] for match in get_close_matches(str(name).lower(), lower, n=5, cutoff=0.5)]
-    shown = list(dict.fromkeys([*inside, *near]))[:5] or names[:8]
+    nearest = list(dict.fromkeys([*inside, *near]))[:5]
+    shown = list(dict.fromkeys([*nearest, *names])) if len(names) <= 6 else nearest or names[:8]
     more = f" (of {len(names)})" if len(names) > len(shown) else ""
     return InputError(f"no {kind} named '{name}'" + (f"; try {', '.join(shown)}{more}" if names else ""))

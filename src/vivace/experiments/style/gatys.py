@@ -182,7 +182,7 @@ class Study:
         fallen = {name: (start - losses[-1]) / start for name, (_, losses) in lines.items()}
         words = ", ".join(f"{name} {share:.1%}" for name, share in fallen.items())
         report.claim("6.1.c6", measured=lines["gradient descent"][1][-1] / lines["L-BFGS"][1][-1], high=1.1,
-                     detail=f"gradient descent's loss over L-BFGS's, {self.steps} turns; fallen by {words}")  # fmt: skip
+                     detail=f"gradient descent's over L-BFGS's loss, {self.steps} turns; fall {words}")  # fmt: skip
 
     def layers(self, report: Report, model: nn.Module, gaze: Gaze) -> None:
         """The content alone, as each layer sees it: what comes back from noise."""
