@@ -1,11 +1,11 @@
-"""What an experiment tells while it runs (`Step`) and returns when it is done (`Report`, with its `Claim`s).
+"""What an experiment returns when it is done: a `Report`, with its `Claim`s (what it tells meanwhile is a `Step`).
 
 A report holds things, not files: `vivace.page` writes them, when a front door asks it to.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,34 +14,16 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vivace.base.progress import Step as Step
+from vivace.base.progress import Tell as Tell
+from vivace.base.progress import ignore as ignore
+from vivace.base.progress import part_of as part_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 Verdict = Literal["holds", "refuted", "inconclusive"]
 Numbers = Sequence[float] | np.ndarray | Tensor
-
-
-@dataclass(frozen=True)
-class Step:
-    """One tick of long work: `done` of `total`, what is going on, numbers and perhaps the picture so far."""
-
-    done: int
-    total: int
-    text: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
-    image: Tensor | None = None
-
-
-Tell = Callable[[Step], None]
-
-
-def ignore(step: Step) -> None:
-    """The listener that doesn't listen."""
-
-
-def part_of(tell: Tell, start: int, total: int) -> Tell:
-    """A listener for one part of longer work, whose own steps begin at `start` of the whole `total`."""
-    return lambda step: tell(Step(start + step.done, total, step.text, step.values, step.image))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from vivace.base.errors import InputError
-from vivace.base.report import Step, Tell, ignore
+from vivace.base.progress import Step, Tell, ignore
 
 EPS = float(np.finfo(float).eps)
 TRUSTED = EPS**-0.5  # a condition number above this costs more than half of float64's digits

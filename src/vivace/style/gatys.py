@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from vivace.base.errors import InputError, unknown
 from vivace.base.hooks import activations, find_layer
 from vivace.base.images import check_image, resize
-from vivace.base.report import Step, Tell, ignore, part_of
+from vivace.base.progress import Step, Tell, ignore, part_of
 from vivace.style.gram import gram_matrix
 
-FLOOR = 0.01
 MIN_SIDE = 32  # below this the deepest layers have a pixel or two, and no statistics
 
 Maps = list[Float[Tensor, "b _ _ _"]]
@@ -101,7 +100,7 @@ def gatys(
     style: Float[Tensor, "3 sh sw"],
     *,
     steps: int = 60,
-    content_weight: float = 0.3,
+    content_weight: float = 0.2,
     style_weight: float = 1.0,
     layer_weights: Sequence[float] | None = None,
     center: bool = True,
@@ -188,9 +187,10 @@ class StyleTarget:
         self.mean = features.mean((2, 3), keepdim=True) * center
         self.A = gram_matrix(features - self.mean)
         values, vectors = torch.linalg.eigh(self.A.double())
-        values = values.clamp_min(0) + FLOOR * values.mean() + 1e-6  # few positions leave many directions empty
-        self.root = ((vectors * values[:, None] ** (-whiten / 2)) @ vectors.mT).to(features)
-        self.size = float(values.pow(1 - whiten).square().sum())
+        values = values.clamp_min(1e-6)  # a style without variation is a target, too
+        shrunk = (values + 0.1 * values.mean()) ** -whiten  # few positions leave directions empty: not to be blown up
+        self.root = ((vectors * shrunk.sqrt()[:, None]) @ vectors.mT).to(features)
+        self.size = float((values * shrunk).square().sum())
 
     def __call__(self, features: Float[Tensor, "1 c h w"]) -> Float[Tensor, ""]:
         G = gram_matrix(features - self.mean)

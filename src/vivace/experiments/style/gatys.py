@@ -1,6 +1,7 @@
 """Experiment: a photograph in the style of a painting, and what of the usual story about it holds."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -20,13 +21,15 @@ QUICK = {"size": 128, "steps": 10, "study": 96, "study_steps": 20}
 
 Backbone = Literal["efficientnet-lite0", "vgg19"]
 RATIOS = (0.03, 0.3, 3.0, 30.0, 300.0)  # of the content's weight to the style's
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of gradient descent, which is given the best of them
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of gradient descent, which is given the best of them
+TURNS = 2 + len(RATIOS) + 3 + 2 + len(RATES) + 9  # times that the study goes through its steps
+FRAMES, FRAME_SIDE = 40, 256  # of the film
 
 
 @checked
 def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls",
         size: Annotated[int, Ge(64), Le(8192)] = 512, steps: Annotated[int, Ge(1), Le(5000)] = 60,
-        content_weight: Annotated[float, Ge(0), Le(1e6)] = 0.3, style_weight: Annotated[float, Ge(0), Le(1e6)] = 1.0,
+        content_weight: Annotated[float, Ge(0), Le(1e6)] = 0.2, style_weight: Annotated[float, Ge(0), Le(1e6)] = 1.0,
         smoothness: Annotated[float, Ge(0), Le(1e6)] = 0.1, recolor: bool = True,
         init: Literal["content", "noise", "style"] = "content", optimizer: Literal["lbfgs", "adam", "gd"] = "lbfgs",
         backbone: Backbone = "efficientnet-lite0", measure: bool = True,
@@ -55,15 +58,22 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls",
     model, gaze = _backbone(backbone)
     see = seeing(model, gaze)
     photo, painting = (reduce_to(read_image(path), size) for path in (content, style))
+    later = TURNS * study_steps if measure else 0
     curves: dict[str, list[float]] = {"content": [], "style": []}
     strip: dict[str, Tensor] = {}
+    frames: list[Tensor] = []
+    before = 0
 
     def listen(step: Step) -> None:
         for name, values in curves.items():
             values.append(step.values[name])
         if step.image is not None and step.done in (1, step.total // 3, 2 * step.total // 3):
             strip[f"after {step.done} of {step.total}"] = step.image
-        tell(step)
+        if step.image is not None and len(frames) * step.total < FRAMES * step.done:
+            frames.append(reduce_to(step.image, FRAME_SIDE))
+        nonlocal before
+        before = step.total
+        tell(replace(step, total=step.total + later))
 
     result = gatys(see, photo, painting, steps=steps, content_weight=content_weight, style_weight=style_weight,
                    smoothness=smoothness, recolor=recolor, init=init, optimizer=optimizer,
@@ -76,12 +86,21 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls",
     report.image("result", result, f"{photo.shape[-1]} x {photo.shape[-2]} pixels.")
     report.images("triple", {"content": photo, "style": painting, "result": result}, "Two pictures given, one made.")
     report.images("on_the_way", {**strip, "result": result}, "From coarse to fine.")
+    film = [resize(frame, (frames[-1].shape[-2], frames[-1].shape[-1])) for frame in [*frames, *8 * [frames[-1]]]]
+    report.video("film", torch.stack(film), 10, "The picture while it is being made.")
     evaluations = range(1, len(curves["content"]) + 1)
     report.curve("losses", {name: (evaluations, values) for name, values in curves.items()}, x="evaluation",
                  y="error, relative to the target", log_y=True,
                  caption="Each jump is a change to a finer size.")  # fmt: skip
     if measure:
-        small = Study(see, reduce_to(photo, study), reduce_to(painting, study), study_steps, seed, tell)
+        small = Study(
+            see,
+            reduce_to(photo, study),
+            reduce_to(painting, study),
+            study_steps,
+            seed,
+            lambda step: tell(replace(step, done=before + step.done, total=before + later)),
+        )
         for claim in (small.losses_fall, small.weights_trade, small.layout, small.third_picture, small.optimizers):
             claim(report)
         small.layers(report, model, gaze)
@@ -93,6 +112,7 @@ class Study:
 
     def __init__(self, see: See, content: Tensor, style: Tensor, steps: int, seed: int, tell: Tell) -> None:
         self.see, self.content, self.style, self.steps, self.seed, self.tell = see, content, style, steps, seed, tell
+        self.done = 0  # evaluations so far
 
     def made(self, see: See | None = None, **options: object) -> tuple[Tensor, list[Mapping[str, float]]]:
         """A picture made with these options, and the losses on the way."""
@@ -100,7 +120,8 @@ class Study:
 
         def listen(step: Step) -> None:
             losses.append(step.values)
-            self.tell(step)
+            self.done += 1
+            self.tell(replace(step, done=self.done))
 
         generator = torch.Generator().manual_seed(self.seed)
         chosen = {"steps": self.steps, "coarsest": None, "generator": generator, **options}
@@ -190,7 +211,7 @@ class Study:
         for layer in (gaze.style[0], *gaze.content, gaze.style[-1]):
             see = seeing(model, Gaze(content=(layer,), style=gaze.style[:1], enlarge=gaze.enlarge, margin=gaze.margin))
             picture, _ = self.made(see, init="noise", style_weight=0.0, content_weight=1.0, recolor=False,
-                                   steps=3 * self.steps)  # fmt: skip
+                                   smoothness=1.0, steps=3 * self.steps)  # fmt: skip
             shown[layer if isinstance(layer, str) else layer[-1]] = picture
             errors.append(float((picture - self.content).square().mean().sqrt()))
         report.images("layers", shown, "From noise, made to have the content's features at one layer.")
