@@ -90,7 +90,7 @@ def _application(arguments: list[str]) -> Callable[..., Any]:
     )
     if asked:
         entry = index.experiment(asked)
-        run_app.command(asked, help=f"{entry.summary} ({entry.place})")(_command(entry))
+        run_app.command(asked, help=entry.summary)(_command(entry))
     else:
         for entry in index.experiments():
             run_app.command(entry.name, help=entry.summary)(lambda: None)
@@ -255,14 +255,18 @@ def _run(
     entry: index.Entry, values: dict[str, Any], folder: Path, *, quick: bool, quiet: bool = False
 ) -> "list[Measured]":
     from vivace import terminal
+    from vivace.page import check_folder, remove_empty
     from vivace.runner import run_experiment
 
+    new = check_folder(folder)
     try:
         with terminal.progress(entry.name, folder) as tell:
             run = run_experiment(entry.key, values, folder, quick=quick, tell=tell)
     except KeyboardInterrupt:
         resume = f"; go on with: vivace run {entry.name} --resume {folder}" if any(folder.glob("checkpoint-*")) else ""
         raise Stopped(f"stopped{resume}") from None
+    finally:
+        remove_empty(new)  # after the picture so far is gone
     if not quiet:
         terminal.show_run(run)
     print(f"{folder / 'index.html'}")

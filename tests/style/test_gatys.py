@@ -189,6 +189,20 @@ def test_what_cannot_be_is_said(change: dict[str, object], words: str) -> None:
         gatys(**{"see": seeing(Toy(), TOY), "content": content, "style": style, "steps": 1, **change})
 
 
+def test_a_step_too_large_is_said() -> None:
+    content, style = pictures(36, 36)
+    with pytest.raises(InputError, match="gd diverged at 36 x 36"):
+        gatys(seeing(Toy(), TOY), content, style, steps=30, optimizer="gd", rate=1e4)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_a_style_of_one_color_is_a_style(level: float) -> None:
+    content, _ = pictures(64, 64)
+    see = seeing(efficientnet_lite0(weights="imagenet").requires_grad_(False), LITE0)
+    made = gatys(see, content, torch.full((3, 40, 40), level), steps=8)
+    assert made.isfinite().all() and (made.mean() - level).abs() < (content.mean() - level).abs() + 0.05
+
+
 def test_an_unknown_layer_lists_the_nearest() -> None:
     with pytest.raises(InputError, match="second"):
         seeing(Toy(), Gaze(content=("secnd",), style=("first",)))(torch.zeros(1, 3, 40, 40))

@@ -123,7 +123,7 @@ def gatys(
     smoothness: weight of the total variation
     recolor: give the content the style's colours first
     coarsest: shorter side of the first level; more follow, each at most twice as large. None: full size only
-    rate: step size of Adam (0.03 where not given) or of gradient descent (1)
+    rate: step size of Adam (0.01 where not given) or of gradient descent (0.003)
     generator: for `init="noise"`
     """
     for image in (content, style):
@@ -234,9 +234,9 @@ def _minimized(
                                        tolerance_change=0)  # fmt: skip
             rounds, scale = 1, 1e4
         case "adam":
-            solver = torch.optim.Adam([x], lr=rate or 0.03, fused=True)
+            solver = torch.optim.Adam([x], lr=rate or 0.01, fused=True)
         case "gd":
-            solver = torch.optim.SGD([x], lr=rate or 1.0)
+            solver = torch.optim.SGD([x], lr=rate or 0.003)
         case _:
             raise unknown("optimizer", optimizer, get_args(Optimizer))
     size, done = f"{x.shape[-1]} x {x.shape[-2]}", 0
@@ -252,6 +252,8 @@ def _minimized(
 
     for _ in range(rounds):
         solver.step(closure)
+    if not bool(x.isfinite().all()):
+        raise InputError(f"{optimizer} diverged at {size}: take a smaller rate, or the optimizer lbfgs")
     return x.detach()
 
 

@@ -1,6 +1,7 @@
 """Experiment: a photograph in the style of a painting, and what of the usual story about it holds."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
+from vivace.base.errors import InputError
 from vivace.base.images import SHIPPED, read_image, reduce_to, resize
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
@@ -20,8 +22,8 @@ from vivace.style import LITE0, VGG19, Gaze, See, gatys, recolored, seeing, styl
 QUICK = {"size": 128, "steps": 10, "study": 96, "study_steps": 20}
 
 Backbone = Literal["efficientnet-lite0", "vgg19"]
-RATIOS = (0.03, 0.3, 3.0, 30.0, 300.0)  # of the content's weight to the style's
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of gradient descent, which is given the best of them
+RATIOS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the content's weight to the style's
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of gradient descent, which is given the best of them
 TURNS = 2 + len(RATIOS) + 3 + 2 + len(RATES) + 9  # times that the study goes through its steps
 FRAMES, FRAME_SIDE = 40, 256  # of the film
 
@@ -192,9 +194,11 @@ class Study:
     def optimizers(self, report: Report) -> None:
         """The same loss, the same number of evaluations."""
         runs = {"L-BFGS": self.made(optimizer="lbfgs"), "Adam": self.made(optimizer="adam")}
-        descents = [self.made(optimizer="gd", rate=rate) for rate in RATES]
-        finite = [run for run in descents if run[1][-1]["loss"] == run[1][-1]["loss"]]
-        runs["gradient descent"] = min(finite, key=lambda run: run[1][-1]["loss"])
+        descents = []
+        for rate in RATES:
+            with suppress(InputError):  # too large a step diverges
+                descents.append(self.made(optimizer="gd", rate=rate))
+        runs["gradient descent"] = min(descents, key=lambda run: run[1][-1]["loss"])
         lines = {name: (range(1, len(losses) + 1), [v["loss"] for v in losses]) for name, (_, losses) in runs.items()}
         report.curve("optimizers", lines, x="evaluation", y="loss", log_y=True,
                      caption=f"Gradient descent at the best of {len(RATES)} rates up to {RATES[-1]}.")  # fmt: skip
