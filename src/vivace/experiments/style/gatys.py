@@ -238,7 +238,7 @@ def _backbone(name: Backbone) -> tuple[nn.Module, Gaze]:
     model, gaze = (
         (efficientnet_lite0(weights="imagenet"), LITE0)
         if name == "efficientnet-lite0"
-        else (vgg19(weights="imagenet"), VGG19)
+        else (vgg19(weights="imagenet", pooling="average"), VGG19)  # averages, as in the paper
     )
     return model.requires_grad_(False), gaze
 
