@@ -39,7 +39,7 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls",
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """A photograph in the style of a painting.
 
-    vivace run gatys        2 min on two cores at 512 pixels, 1 min of it for the claims (--no-measure leaves them out)
+    vivace run gatys        150 s on two cores at 512 pixels, half of it for the claims (--no-measure leaves them out)
 
     content: the picture whose things stay
     style: the picture whose strokes and colours are taken; swirls, stained_glass, waves and others are shipped
