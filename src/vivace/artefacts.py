@@ -15,19 +15,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
 from PIL import Image as Picture
 
+from vivace.base.drawing import PALETTE
 from vivace.base.images import to_uint8, write_image
 from vivace.base.report import Artefact, Curve, Figure, File, Image, Images, Mesh, Table, Video, number
-
-PALETTE = (
-    "#3b82f6",
-    "#f59e0b",
-    "#10b981",
-    "#ef4444",
-    "#8b5cf6",
-    "#06b6d4",
-    "#ec4899",
-    "#84cc16",
-)  # good on both grounds
 
 
 def write_artefact(artefact: Artefact, folder: Path, *, prefix: str) -> tuple[str, Markup]:

@@ -12,7 +12,8 @@ from sklearn.datasets import load_diabetes
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vivace.base.errors import InputError
-from vivace.experiments.learning.linear_regression import _read, run
+from vivace.base.tables import read_table
+from vivace.experiments.learning.linear_regression import run
 from vivace.learning import LinearRegression, gradient_descent, mse, mse_gradient
 
 Fit = Callable[..., tuple[Any, Any]]
@@ -308,7 +309,7 @@ def test_a_file_or_column_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
     lines = [f"c{i % 3};{i},5;{i % 5};1;{i * i}" for i in range(20)]
     (tmp_path / "mine.csv").write_bytes(b"\xef\xbb\xbf" + table(lines, "city;size;rooms;always;price"))
-    found = _read(tmp_path / "mine.csv", None)
+    found = read_table(tmp_path / "mine.csv", None)
     assert found.names == ["size", "rooms"] and found.target == "price" and "city, always" in found.remark
     assert found.X[3].tolist() == [3.5, 3.0] and found.y[3] == 9
-    assert _read(tmp_path / "mine.csv", "rooms").names == ["size", "price"]
+    assert read_table(tmp_path / "mine.csv", "rooms").names == ["size", "price"]

@@ -1,39 +1,33 @@
 """Experiment: linear regression, by the normal equation and by gradient descent."""
 
-import csv
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from scipy import linalg
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
 from sklearn.linear_model import HuberRegressor, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from vivace.base.errors import InputError, unknown
+from vivace.base.drawing import BLUE, ORANGE, bare
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
+from vivace.base.tables import Table, diabetes, read_table
+from vivace.experiments.timing import exponent_of, quickest
 from vivace.learning import LinearRegression, gradient_descent, mse, mse_gradient
 from vivace.networks import MLP
 
 QUICK = {"samples": 100_000, "steps": 10_000}
 
-BLUE, ORANGE = "#3b82f6", "#f59e0b"
 COMPARED = 5_000  # rows at most, drawn at random, where a fit is compared with thousands of steps of descent
-FEWEST = 10  # rows of a file
-LARGEST = 1e100  # number in a file: its square must be a number too
 SETTLED = 1e-9  # of the first gradient's length: descent has arrived
 
 
@@ -54,7 +48,7 @@ def run(*, data: FilePath = None, target: str | None = None,
     steps: how many steps gradient descent may take where its end is compared with the closed form
     seed: for the order of rows, the starting points and the network's first weights
     """
-    table = _read(data, target) if data else _diabetes()
+    table = read_table(data, target) if data else diabetes()
     generator = np.random.default_rng(seed)
     few = generator.permutation(len(table.y))[:COMPARED]
     A, b = _standard(table.X[few]), _standard(table.y[few])
@@ -80,7 +74,7 @@ def run(*, data: FilePath = None, target: str | None = None,
     return report
 
 
-def _fit(report: Report, table: "Table") -> None:
+def _fit(report: Report, table: Table) -> None:
     """Held-out predictions, their residuals, and the intercept as a column of ones."""
     X, y = table.X, table.y
     model = LinearRegression().fit(X, y)
@@ -104,7 +98,7 @@ def _fit(report: Report, table: "Table") -> None:
     )
 
 
-def _coefficients(report: Report, table: "Table", few: np.ndarray, generator: np.random.Generator) -> None:
+def _coefficients(report: Report, table: Table, few: np.ndarray, generator: np.random.Generator) -> None:
     """What a coefficient says of a feature: alone, together with the others, in other samples."""
     S, t = _standard(table.X[few]), _standard(table.y[few])
     joint = LinearRegression().fit(S, t)
@@ -228,7 +222,7 @@ def _outlier(report: Report, A: np.ndarray, b: np.ndarray) -> None:
     )
 
 
-def _line(report: Report, table: "Table", few: np.ndarray) -> None:
+def _line(report: Report, table: Table, few: np.ndarray) -> None:
     """Least squares against total least squares, on the feature that says most."""
     S, y = _standard(table.X[few]), _standard(table.y[few])
     best = int(np.argmax(np.abs(S.T @ y)))
@@ -262,7 +256,7 @@ def _line(report: Report, table: "Table", few: np.ndarray) -> None:
         axes.plot(ends, slope * ends, color=color, linewidth=2, label=label)
     axes.set(xlabel=f"{table.names[best]} (standardised)", ylabel=f"{table.target} (standardised)")
     axes.set_ylim(y.min() - 0.2, y.max() + 0.8)  # room for the legend
-    _bare(axes)
+    bare(axes)
     axes.legend(frameon=False, loc="upper left")
     report.figure(
         "lines",
@@ -427,16 +421,16 @@ def _stream(report: Report, A: np.ndarray, b: np.ndarray) -> None:
 
 def _rows(report: Report, samples: int, generator: np.random.Generator) -> None:
     """Ten features, many rows: the closed form's exponent in the rows, a step's operations, and the race."""
-    patients = _diabetes()
+    patients = diabetes()
     S, t = _standard(patients.X), _standard(patients.y)
     drawn = generator.integers(0, len(t), samples)
     X = S[drawn] + generator.normal(scale=0.05, size=(samples, S.shape[1]))
     y = t[drawn]
     counts = [samples // 4, samples // 2, samples]
-    times = _quickest([partial(LinearRegression().fit, X[:n], y[:n]) for n in counts])
+    times = quickest([partial(LinearRegression().fit, X[:n], y[:n]) for n in counts])
     report.claim(
         "1.4.x1",
-        _exponent(counts, times),
+        exponent_of(counts, times),
         low=2.5,
         high=3.5,
         detail=f"exponent of the processor time to fit {counts[0]:,} to {samples:,} rows of 10 features",
@@ -446,7 +440,7 @@ def _rows(report: Report, samples: int, generator: np.random.Generator) -> None:
     flops = [_operations(X[:n], y[:n]) for n in ns]
     report.claim(
         "1.4.c3",
-        _exponent(ns, flops),
+        exponent_of(ns, flops),
         low=1.5,
         high=2.5,
         detail="exponent in n of the counted operations of one step, 10 features",
@@ -459,7 +453,7 @@ def _rows(report: Report, samples: int, generator: np.random.Generator) -> None:
         ("independent", free, free.sum(1) + generator.normal(scale=3, size=samples)),
     ):
         fit = LinearRegression(fit_intercept=False)
-        direct = _quickest([partial(fit.fit, design, targets)])[0]
+        direct = quickest([partial(fit.fit, design, targets)])[0]
         least = mse(design, targets, fit.coef_)
         walked, descent = _walk(design, targets, goal=1.001 * least)
         rows.append([f"{name} features", direct, descent, walked])
@@ -484,8 +478,8 @@ def _features(report: Report, features: int, generator: np.random.Generator) -> 
     """The d x d solve for many d, and both ways on n = 4 d rows."""
     sizes = [round(features * ratio) for ratio in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)]
     grams = [linalg.toeplitz(0.9 ** np.arange(d)) for d in sizes]
-    solves = _quickest([partial(_solve, G) for G in grams])
-    exponent = _exponent(sizes[-4:], solves[-4:])
+    solves = quickest([partial(_solve, G) for G in grams])
+    exponent = exponent_of(sizes[-4:], solves[-4:])
     report.claim(
         "1.4.c2",
         exponent,
@@ -499,7 +493,7 @@ def _features(report: Report, features: int, generator: np.random.Generator) -> 
         y = X @ generator.normal(size=d) + generator.normal(size=4 * d)
         fit = LinearRegression(fit_intercept=False)
         ds.append(d)
-        closed.append(_quickest([partial(fit.fit, X, y)])[0])
+        closed.append(quickest([partial(fit.fit, X, y)])[0])
         descent.append(_walk(X, y, goal=1.001 * mse(X, y, fit.coef_))[1])
     report.curve(
         "features",
@@ -619,23 +613,6 @@ def _operations(X: np.ndarray, y: np.ndarray) -> int:
     return _Counted.count
 
 
-def _quickest(tasks: Sequence[Callable[[], object]], *, rounds: int = 3) -> list[float]:
-    """Processor seconds of each task, run twice in each round, the least: what a busy machine disturbs least."""
-    best = [math.inf] * len(tasks)
-    for _ in range(rounds):
-        for i, task in enumerate(tasks):
-            for _ in range(2):
-                began = time.process_time()
-                task()
-                best[i] = min(best[i], time.process_time() - began)
-    return best
-
-
-def _exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
-    """The slope of log cost over log size."""
-    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
-
-
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
     """Relative distance."""
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
@@ -659,102 +636,5 @@ def _drawn_fit(y: np.ndarray, predicted: np.ndarray, target: str) -> Figure:
     right.plot(predicted[shown], (y - predicted)[shown], "o", color=BLUE, markersize=3, alpha=0.6)
     right.set(xlabel=f"predicted {target}", ylabel="residual (actual - predicted)")
     for axes in (left, right):
-        _bare(axes)
+        bare(axes)
     return figure
-
-
-def _bare(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.2, color="#888888")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Features and target with their names."""
-
-    X: Float[np.ndarray, "n d"]
-    y: Float[np.ndarray, " n"]
-    names: list[str]
-    target: str
-    name: str
-    remark: str = ""
-
-
-def _diabetes() -> Table:
-    found = load_diabetes(scaled=False)
-    name = "442 diabetes patients (Efron et al. 2004, shipped with scikit-learn)"
-    return Table(found.data, found.target, list(found.feature_names), "progression", name)
-
-
-def _read(source: str | Path, target: str | None) -> Table:
-    """A CSV file with a header: the target's column and every other column of numbers."""
-    path = Path(source).expanduser()
-    names, rows = _cells(path)
-    if target is not None and target not in names:
-        raise unknown("column", target, names)
-    target = target or names[-1]
-    columns = {name: _numbers(path, name, [row[i] for row in rows]) for i, name in enumerate(names)}
-    y = columns.pop(target)
-    if y is None:
-        raise InputError(f"{path}: the target '{target}' is not a column of numbers; --target names another one")
-    if np.ptp(y) == 0:
-        raise InputError(f"{path}: the target '{target}' is {y[0]:g} in every row; there is nothing to predict")
-    X = {name: values for name, values in columns.items() if values is not None and np.ptp(values) > 0}
-    if not X:
-        raise InputError(f"{path} has no column of numbers that vary beside the target '{target}'")
-    left_out = [name for name in columns if name not in X]
-    remark = f" Left out, because they are text or constant: {', '.join(left_out)}." if left_out else ""
-    return Table(np.column_stack(list(X.values())), y, list(X), target, path.name, remark)
-
-
-def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV file, as text; commas, semicolons or tabs."""
-    if path.is_dir() or not path.exists():
-        raise InputError(f"{path} is a folder; a CSV file is needed" if path.is_dir() else f"no file {path}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = text.splitlines()
-        separator = max(",;\t", key=lines[0].count) if lines else ","
-        names, *rows = [row for row in csv.reader(lines, delimiter=separator) if row] or [[]]
-    except (UnicodeDecodeError, csv.Error):
-        raise InputError(f"{path} is not a CSV file: it is not text (UTF-8)") from None
-    except OSError as error:
-        raise InputError(f"{path} may not be read: {error.strerror or error}") from None
-    names = [name.strip() for name in names]
-    if "\0" in text or not names:
-        raise InputError(f"{path} is not a CSV file: it is not text" if "\0" in text else f"{path} is empty")
-    if all(_number(name) is not None for name in names):
-        raise InputError(f"{path}: the first line must name the columns; it has only numbers")
-    if len(names) < 2 or "" in names or len(set(names)) < len(names):
-        raise InputError(
-            f"{path}: the first line must name two or more columns, each once; it names {', '.join(names)}"
-        )
-    for i, row in enumerate(rows, start=1):
-        if len(row) != len(names):
-            raise InputError(f"{path}, row {i} below the header: {len(row)} cells under {len(names)} columns")
-    if len(rows) < FEWEST:
-        raise InputError(f"{path} has {len(rows)} rows; at least {FEWEST} are needed")
-    if separator == ";":  # where a comma may be the decimal point
-        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
-    return names, rows
-
-
-def _numbers(path: Path, name: str, cells: list[str]) -> np.ndarray | None:
-    """A column as numbers; None where it is text. InputError where it is numbers with holes."""
-    values = [_number(cell) for cell in cells]
-    if sum(value is not None for value in values) <= len(cells) / 2:
-        return None
-    for i, (value, cell) in enumerate(zip(values, cells, strict=True), start=1):
-        if value is None or not abs(value) < LARGEST:
-            shown = f"'{cell.strip()}'" if cell.strip() else "empty"
-            raise InputError(
-                f"{path}, row {i} below the header: '{name}' is {shown}; a number is needed (finite, below {LARGEST:g})"
-            )
-    return np.array(values, dtype=float)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None

@@ -1,0 +1,1 @@
+"""Generative models, and the projections that they begin with."""

@@ -1,0 +1,1 @@
+"""Optimisation: descent and its variants, with torch's manners, and how gradients are computed."""
