@@ -37,12 +37,12 @@ class SideBySide:
         self.orders = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         self.steps = 0
 
-    def logits(self, x: Float[Tensor, "n b p"] | Float[Tensor, "1 b p"]) -> Float[Tensor, "n b k"]:
+    def logits(self, x: Float[Tensor, "m b p"]) -> Float[Tensor, "n b k"]:
         return forward(self.weights, x)
 
     def train(self, given: Labelled, batch: int, steps: int, *,
               share: Callable[[int], float] = lambda _: 1.0) -> None:  # fmt: skip
-        """Go on for so many steps; `share` is what a schedule leaves of the rates at each."""
+        """Go on for so many steps, in a new order; `share` is what a schedule leaves of the rates at each."""
         x = given.images.flatten(1)
         batches = self._batches(len(x), batch)
         for _ in range(steps):
