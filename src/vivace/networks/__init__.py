@@ -13,3 +13,5 @@ from vivace.networks.mlp import LayerCost as LayerCost
 from vivace.networks.mlp import count_parameters as count_parameters
 from vivace.networks.mlp import deltas as deltas
 from vivace.networks.mlp import layer_costs as layer_costs
+from vivace.networks.rms_norm import RMSNorm as RMSNorm
+from vivace.networks.rms_norm import rms_norm as rms_norm

@@ -16,7 +16,7 @@ from vivace.base.errors import InputError
 from vivace.base.images import read_image
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.networks import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, batch_norm, instance_norm
+from vivace.networks import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, batch_norm, instance_norm
 
 QUICK = {"size": 160}
 
@@ -46,9 +46,8 @@ def run(*, image: ImagePath = "chelsea", style: ImagePath = "stained_glass",
     report = Report(
         "Normalisation layers, by what they average over",
         "All four compute $\\hat x = \\frac{x - \\mu}{\\sqrt{\\sigma^2 + \\epsilon}}$ and then $\\gamma \\hat x + "
-        "\\beta$. They "
-        "differ in the values that share one $\\mu$ and one $\\sigma^2$. None of them touches the gradient: these are "
-        "normalisations of activations.",
+        "\\beta$. They differ in the values that share one "
+        "$\\mu$ and one $\\sigma^2$. None of them touches the gradient: these are normalisations of activations.",
     )
     report.figure("axes", cubes(), "Examples $N$, channels $C$ and places $H W$; the blue values have one mean and one "
                   "variance together. In batch normalisation other examples take part; in the others they "
@@ -114,8 +113,7 @@ def _printed_formula(report: Report, batch: int, generator: torch.Generator) -> 
     how = f"largest difference from torch's BatchNorm1d on a batch of {batch}, 16 features"
     report.claim("2.9.c2", apart["as printed: / std, unbiased"], high=1e-5, detail=how)
     report.claim("2.9.x4", apart["/ sqrt(variance, biased, + eps)"], high=1e-5, detail=f"{how}, with the biased "
-                 "variance "
-                 "and eps inside the root")  # fmt: skip
+                 "variance and eps inside the root")  # fmt: skip
 
 
 def _constant_feature(report: Report) -> None:
@@ -129,24 +127,36 @@ def _constant_feature(report: Report) -> None:
 
 
 def _other_examples(report: Report, generator: torch.Generator) -> None:
-    """What an example's output owes to the others in the batch (2.9.c4, 2.9.x6)."""
+    """What an output owes to the others in the batch, and to a common shift (2.9.c4, 2.9.x6, 2.9.x13)."""
     x = torch.randn(8, 16, 6, 6, generator=generator)
     other = x.clone()
     other[1:] = 5 * torch.randn(7, 16, 6, 6, generator=generator)
-    layers: dict[str, nn.Module] = {"batch": BatchNorm(16), "layer": LayerNorm((16, 6, 6)),
-                                    "instance": InstanceNorm(16), "group": GroupNorm(4, 16)}  # fmt: skip
-    moved = {name: (layer(x)[0] - layer(other)[0]).abs().max().item() for name, layer in layers.items()}
-    layers["batch"].eval()
-    moved["batch, in evaluation"] = (layers["batch"](x)[0] - layers["batch"](other)[0]).abs().max().item()
-    report.table("others", ("normalisation", "change of the first output"), [(k, f"{v:.3g}") for k, v in moved.items()],
-                 "By how much an example's output changes when the other seven of the batch are "
-                 "exchanged.")  # fmt: skip
+    layers: dict[str, nn.Module] = {
+        "batch": BatchNorm(16),
+        "batch, in evaluation": BatchNorm(16).eval(),
+        "layer": LayerNorm((16, 6, 6)),
+        "instance": InstanceNorm(16),
+        "group": GroupNorm(4, 16),
+        "RMS": RMSNorm((16, 6, 6)),
+    }
+    moved, shifted = {}, {}
+    with torch.no_grad():
+        for name, layer in layers.items():
+            moved[name] = (layer(x)[0] - layer(other)[0]).abs().max().item()
+            shifted[name] = (layer(x) - layer(x + 3)).abs().max().item()
+    report.table("others", ("normalisation", "other examples exchanged", "3 added to all values"),
+                 [(name, f"{moved[name]:.2g}", f"{shifted[name]:.2g}") for name in layers],
+                 "By how much an example's output changes when the other seven of the batch are exchanged, and "
+                 "when all "
+                 "values are shifted.")  # fmt: skip
     report.claim("2.9.c4", moved["layer"] / moved["batch"], high=1e-6, detail="change of an output when the "
                  "batch's other "
                  f"examples are exchanged: layer norm {moved['layer']:.2g}, over batch norm, "
                  f"{moved['batch']:.2g}")  # fmt: skip
     report.claim("2.9.x6", moved["batch, in evaluation"], high=1e-6, detail="the same for batch norm in evaluation, by "
                  "its running averages")  # fmt: skip
+    report.claim("2.9.x13", shifted["RMS"], high=1e-3, detail="change of an output of RMS norm when 3 is added to all "
+                 f"values; layer norm {shifted['layer']:.2g}")  # fmt: skip
 
 
 def _batch_of_one(report: Report, generator: torch.Generator) -> None:
@@ -160,8 +170,8 @@ def _batch_of_one(report: Report, generator: torch.Generator) -> None:
 
     features = works(nn.BatchNorm1d(16), (1, 16)) + works(BatchNorm(16), (1, 16))
     maps = works(nn.BatchNorm2d(16), (1, 16, 6, 6)) and works(BatchNorm(16), (1, 16, 6, 6))
-    report.claim("2.9.c5", features, low=2, unit="layers", detail="of 2 (torch's and ours) that take one "
-                 "example of 16 features in training")  # fmt: skip
+    report.claim("2.9.c5", features, low=2, unit="layers", detail="of 2 (torch's and ours) that take one example of "
+                 "16 features in training")  # fmt: skip
     report.claim(
         "2.9.x7", maps, low=1, detail="1 where one example of 16 maps of 6 x 6 works: there are 36 values a channel"
     )
@@ -193,9 +203,8 @@ def _loss_scale(report: Report, generator: torch.Generator) -> None:
             norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm().item())
         growth[name] = norms[1] / norms[0]
     report.claim("2.9.x9", max(growth.values()), high=10, detail="growth of the gradient's norm when the loss is "
-                 "multiplied "
-                 f"by 1000: batch norm {growth['batch']:.4g}, layer norm {growth['layer']:.4g}; clipped, it would "
-                 "stay")  # fmt: skip
+                 "multiplied by 1000: batch norm "
+                 f"{growth['batch']:.4g}, layer norm {growth['layer']:.4g}; clipped, it would stay")  # fmt: skip
 
 
 def _photograph(report: Report, photo: Float[Tensor, "3 h w"], style: Float[Tensor, "3 _ _"]) -> None:
@@ -210,13 +219,12 @@ def _photograph(report: Report, photo: Float[Tensor, "3 h w"], style: Float[Tens
                   "Instance normalisation of the colours: two photographs that differ in contrast and tint come out as "
                   "one (shown at a mean of 0.5 and a deviation of 0.2).")  # fmt: skip
     report.images("style", {"photograph": photo, "picture": style, "its means and deviations": dressed.clamp(0, 1)},
-                  "With another picture's deviations for $\\gamma$ and means for $\\beta$ the photograph takes "
-                  "over its "
-                  "colours: style transfer by instance normalisation does this in a network's features.")  # fmt: skip
+                  "With another picture's deviations for $\\gamma$ and means for $\\beta$ the photograph takes over "
+                  "its colours: style transfer by instance normalisation does this in a network's "
+                  "features.")  # fmt: skip
     apart = (normal - from_dark).abs().max()
     report.claim("2.9.x10", apart, high=0.05, detail="largest difference, in standard deviations, between the "
-                 "normalised "
-                 "photograph and the normalised darker one; before it was "
+                 "normalised photograph and the normalised darker one; before it was "
                  f"{(photo - dark).abs().max() / photo.std():.2f}")  # fmt: skip
 
 

@@ -46,8 +46,8 @@ def run(*, layers: Annotated[int, Ge(2), Le(50)] = 10, steps: Annotated[int, Ge(
     report = Report(
         "Normalisation and the largest stable learning rate",
         f"Nets of {layers} weight layers of {WIDTH} units learn scikit-learn's digits by plain gradient descent, "
-        f"{steps} "
-        "steps at each rate. A rate is stable if the loss at the end is below half of that of guessing, $\\ln 10$.",
+        f"{steps} steps at each rate. A rate is stable if the loss at the end is below half of that of guessing, "
+        "$\\ln 10$.",
     )
     found: dict[str, Float[Tensor, "rates runs"]] = {}
     for i, (name, norm) in enumerate(NORMS.items()):
@@ -119,8 +119,7 @@ def _largest(report: Report, found: Mapping[str, Float[Tensor, "rates runs"]], l
     rows = [(name, f"{rate:.3g}", f"{found[name].median(1).values.min():.3f}") for name, rate in rates.items()]
     report.table("largest", ("normalisation", "largest stable rate", "least loss at any rate"), rows)
     report.claim("2.9.c6", rates["batch norm"] / rates["none"], low=2, detail="largest stable rate of a net of "
-                 f"{layers} "
-                 f"layers with batch norm, {rates['batch norm']:.3g}, over that without, "
+                 f"{layers} layers with batch norm, {rates['batch norm']:.3g}, over that without, "
                  f"{rates['none']:.3g}")  # fmt: skip
     report.claim("2.9.x11", rates["layer norm"] / rates["batch norm"], low=0.5, detail="largest stable rate with layer "
                  f"norm, {rates['layer norm']:.3g}, over that with batch norm, {rates['batch norm']:.3g}")  # fmt: skip
@@ -142,15 +141,13 @@ def _prediction(report: Report, train: Labelled, test: Labelled, layers: int, st
         model.load_state_dict(state)  # a forward pass in training moves the averages
         rows.append((mode, size, f"{found[mode, size]:.1f}"))
     report.table("prediction", ("mode", "pictures asked at once", "right, %"), rows, "Test digits sorted by class, "
-                 "asked in "
-                 "batches: in training mode a batch of one class is normalised by itself, and what sets it apart from "
-                 "the other classes is normalised away. The running averages have no such trouble.")  # fmt: skip
+                 "asked in batches: in training mode a batch of one class is normalised by itself, and what sets it "
+                 "apart from the other classes is normalised away. The running averages have no such "
+                 "trouble.")  # fmt: skip
     lost = found["evaluation", 36] - found["training", 36]
     report.claim("2.9.x12", lost, high=5, unit="points", detail="test accuracy lost where a net with batch norm is "
-                 "left in "
-                 f"training mode, asked for 36 digits of a class at a time: {found['training', 36]:.1f} % right "
-                 "instead of "
-                 f"{found['evaluation', 36]:.1f} %")  # fmt: skip
+                 "left in training mode, asked for 36 digits of a class at a time: "
+                 f"{found['training', 36]:.1f} % right instead of {found['evaluation', 36]:.1f} %")  # fmt: skip
 
 
 def _in_batches(model: nn.Module, given: Labelled, size: int) -> float:

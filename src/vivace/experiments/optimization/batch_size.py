@@ -58,8 +58,8 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
         "Batch size and learning rate belong together",
         f"MLPs with {HIDDEN} hidden units learn {len(train.labels):,} of {name}, with batches of {BATCHES[0]} to "
         f"{BATCHES[-1]}. The rate for a batch $B$ is that of batch {BASE} (fixed), times $\\sqrt{{B/{BASE}}}$ "
-        "(root), or "
-        f"times $B/{BASE}$ (linear). A rule keeps training the same if the loss after each epoch is the same.",
+        "(root), or times "
+        f"$B/{BASE}$ (linear). A rule keeps training the same if the loss after each epoch is the same.",
     )
     _rules(report)
     found: dict[Optimizer, Curves] = {}
@@ -153,9 +153,8 @@ def _adam_claims(report: Report, curves: Curves) -> None:
     for id_, batch in (("2.7.c3", 16), ("2.7.x3", 512)):
         apart = {rule: misalignment(curves, rule, batch) for rule in RULES}
         others = min(apart["fixed"], apart["linear"])
-        report.claim(id_, apart["root"] / others, high=0.9, detail="misalignment by the root rule over the better "
-                     "of the "
-                     f"others, batch {batch} against {BASE}: "
+        report.claim(id_, apart["root"] / others, high=0.9, detail="misalignment by the root rule over the better of "
+                     f"the others, batch {batch} against {BASE}: "
                      + ", ".join(f"{k} {v:.2f}" for k, v in apart.items()))  # fmt: skip
 
 
@@ -177,9 +176,7 @@ def _throughput(report: Report, train: Labelled, timed: int) -> None:
                  "larger batch shares among more pictures, until the arithmetic is all that is left.")  # fmt: skip
     speed = dict(zip(batches, speeds, strict=True))
     report.claim("2.7.c6", speed[64] / speed[1], low=3, detail="pictures a second with batches of 64, "
-                 f"{speed[64]:,.0f}, "
-                 f"over those with single pictures, {speed[1]:,.0f}")  # fmt: skip
+                 f"{speed[64]:,.0f}, over those with single pictures, {speed[1]:,.0f}")  # fmt: skip
     gain = speeds[-1] / speeds[-2]
     report.claim("2.7.x4", gain, high=1.6, detail=f"gain of the last doubling, {batches[-2]} to {batches[-1]}; the "
-                 "first "
-                 f"doubling gains {speed[2] / speed[1]:.2f}")  # fmt: skip
+                 f"first doubling gains {speed[2] / speed[1]:.2f}")  # fmt: skip

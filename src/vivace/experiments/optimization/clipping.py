@@ -66,10 +66,9 @@ def run(*, gain: Annotated[float, Gt(0), Le(10)] = 1.5, rate: Annotated[float, G
     """
     report = Report(
         "Gradient clipping",
-        "If the gradient $g$ of all weights together is longer than a limit $c$, it is scaled to that length: "
-        "$g \\leftarrow g \\cdot \\min(1, c / \\lVert g \\rVert)$. The net that it is tried on reads a digit as a "
-        "series of "
-        f"64 pixels; its recurrent weights are drawn with a gain of {gain:g}.",
+        "If the gradient $g$ of all weights together is longer than a limit $c$, it is scaled to that length: $g "
+        "\\leftarrow g \\cdot \\min(1, c / \\lVert g \\rVert)$. The net that it is tried on reads a digit as a "
+        f"series of 64 pixels; its recurrent weights are drawn with a gain of {gain:g}.",
     )
     _random_gradients(report, limit, drawn, seed)
     _three_four(report)
@@ -115,12 +114,10 @@ def _random_gradients(report: Report, limit: float, drawn: int, seed: int) -> No
     axes[1].set(xscale="log", xlabel="norm before", ylabel="cosine of before and after")
     axes[0].legend(frameon=False)
     report.figure("random", figure, f"{drawn:,} random gradients of 100 entries: scaling keeps the direction, "
-                  "clamping the "
-                  "entries turns it.")  # fmt: skip
+                  "clamping the entries turns it.")  # fmt: skip
     kept = sum(after <= limit * (1 + 1e-9) and cosine > 1 - 1e-9 for _, after, cosine in rows["norm"])
-    report.claim("2.9.c1", kept / drawn, low=1, detail=f"share of {drawn:,} random gradients, 0.01 to 100 times "
-                 "the limit, "
-                 "whose norm is within it afterwards, with a cosine of 1 to before")  # fmt: skip
+    report.claim("2.9.c1", kept / drawn, low=1, detail=f"share of {drawn:,} random gradients, 0.01 to 100 times the "
+                 "limit, whose norm is within it afterwards, with a cosine of 1 to before")  # fmt: skip
     turned = min(cosine for *_, cosine in rows["value"])
     report.claim("2.9.x1", turned, low=0.99, detail="smallest cosine of before and after where entries are clamped")
 
@@ -173,8 +170,7 @@ def _recurrent(report: Report, found: Mapping[str, Sequence[tuple[list[float], l
     axes[1].set(xlabel="step", ylabel="gradient's norm before the change", yscale="log")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     report.figure("recurrent", figure, "A recurrent net whose gradients are sometimes long: one such step, taken "
-                  "whole, "
-                  "throws the weights where nothing is learnt. Clipping doesn't make the gradients shorter that "
+                  "whole, throws the weights where nothing is learnt. Clipping doesn't make the gradients shorter that "
                   "backpropagation finds (right); it makes the steps shorter.")  # fmt: skip
     ends = {label: [sum(losses[-30:]) / 30 for losses, _ in results] for label, results in found.items()}
     rows = [(label, f"{sum(end) / len(end):.2f}", f"{min(end):.2f} to {max(end):.2f}",
@@ -185,12 +181,10 @@ def _recurrent(report: Report, found: Mapping[str, Sequence[tuple[list[float], l
     free, clipped = ([*found.values()][i] for i in (0, 1))
     at = [sum(end) / len(end) for end in [*ends.values()][:2]]
     report.claim("2.9.c7", at[1] / at[0], high=0.8, detail="training loss at the end with the norm clipped, "
-                 f"{at[1]:.2f}, "
-                 f"over that without, {at[0]:.2f}; guessing has 2.30")  # fmt: skip
+                 f"{at[1]:.2f}, over that without, {at[0]:.2f}; guessing has 2.30")  # fmt: skip
     longest = min(max(norms) for _, norms in clipped)
     report.claim("2.9.x2", longest, high=limit, detail="longest gradient that backpropagation still finds while "
-                 "clipping "
-                 "is on, in the training where it is shortest; without clipping "
+                 "clipping is on, in the training where it is shortest; without clipping "
                  f"{max(max(n) for _, n in free):.3g}")  # fmt: skip
 
 
@@ -214,10 +208,8 @@ def _over_time(report: Report, seed: int) -> None:
     axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
-    report.figure("over-time", figure, "Before training: with a large gain the gradient grows with each pixel "
-                  "read. Layer "
-                  "normalisation inside the recurrence keeps its size, whatever the gain.")  # fmt: skip
+    report.figure("over-time", figure, "Before training: with a large gain the gradient grows with each pixel read. "
+                  "Layer normalisation inside the recurrence keeps its size, whatever the gain.")  # fmt: skip
     plain, normed = lines["gain 3"][-1], lines["gain 3, layer norm"][-1]
     report.claim("2.9.x3", plain / normed, low=10, detail="norm of the gradient after 64 pixels at gain 3: "
-                 f"{plain:.3g} "
-                 f"without layer normalisation over {normed:.3g} with it")  # fmt: skip
+                 f"{plain:.3g} without layer normalisation over {normed:.3g} with it")  # fmt: skip

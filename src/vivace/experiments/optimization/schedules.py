@@ -68,8 +68,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
     report = Report(
         "Learning-rate schedules, at the same budget",
         f"MLPs with {HIDDEN} hidden units learn {len(train.labels):,} of {name}, {epochs} times, in batches of "
-        f"{batch}: "
-        f"{steps:,} steps of gradient descent with momentum 0.9, at {len(RATES)} highest rates each.",
+        f"{batch}: {steps:,} steps of gradient descent with momentum 0.9, at {len(RATES)} highest rates each.",
     )
     shares = {label: walked(schedule, steps) for label, schedule in SCHEDULES.items()}
     _drawn(report, shares)
@@ -116,8 +115,8 @@ def _rule_is_no_schedule(report: Report, falling: Sequence[float], steps: int) -
         weight.grad = weight.detach().clone()
         optimizer.step()
     report.claim("2.7.x8", len(rates), low=2, unit="rates", detail=f"in {steps} steps after 0.1 was scaled from "
-                 "batch 32 "
-                 f"to 128 ({rates.pop():.3g} throughout); a cosine runs through {len(set(falling)):,}")  # fmt: skip
+                 "batch 32 to 128 "
+                 f"({rates.pop():.3g} throughout); a cosine runs through {len(set(falling)):,}")  # fmt: skip
 
 
 def _trained(train: Labelled, test: Labelled, batch: int, share: Sequence[float], seeds: Sequence[int]
@@ -155,5 +154,4 @@ def _bought(report: Report, found: Mapping[str, Float[Tensor, "3 rates"]],
                  caption="The loss at the end over the highest rate.")  # fmt: skip
     fixed, falling = (found[label][0, best[label]].item() for label in ("constant", "cosine"))
     report.claim("2.7.x9", fixed / falling, low=1.1, detail="training loss at the best constant rate, "
-                 f"{fixed:.3f}, over "
-                 f"that with a cosine, {falling:.3f}, after as many steps")  # fmt: skip
+                 f"{fixed:.3f}, over that with a cosine, {falling:.3f}, after as many steps")  # fmt: skip

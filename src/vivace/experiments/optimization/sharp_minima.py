@@ -190,8 +190,8 @@ def _equal_updates(report: Report, train: Labelled, test: Labelled, seeds: Seque
                      f"{100 * (1 - right.mean()):.2f}", f"{gaps[batch]:.3f}", "-"))  # fmt: skip
     report.table("equal-updates", COLUMNS, rows, "As many updates of the same rate.")
     report.claim("2.7.c5", gaps[LARGE] / gaps[SMALL], low=CLOSER, detail="test loss less training loss after "
-                 f"{updates} "
-                 f"updates at rate {SAME_RATE}: {gaps[LARGE]:.3f} with batches of {LARGE} over {gaps[SMALL]:.3f} with "
+                 f"{updates} updates at rate "
+                 f"{SAME_RATE}: {gaps[LARGE]:.3f} with batches of {LARGE} over {gaps[SMALL]:.3f} with "
                  f"{SMALL}; {len(seeds)} nets each")  # fmt: skip
 
 
@@ -206,8 +206,7 @@ def _equal_loss(report: Report, train: Labelled, test: Labelled, seeds: Sequence
                  "at the larger rate that it bears, the large batch is no worse.")  # fmt: skip
     ratios = worse(tuned[LARGE], tuned[SMALL])
     report.claim("2.7.c4", min(ratios), low=CLOSER, detail=f"the smaller of two ratios, batch {LARGE} over "
-                 f"{SMALL}, each at "
-                 f"its best rate, at training loss {target:g}: sharpness {ratios[0]:.2f}, test errors "
+                 f"{SMALL}, each at its best rate, at training loss {target:g}: sharpness {ratios[0]:.2f}, test errors "
                  f"{ratios[1]:.2f}")  # fmt: skip
 
 
@@ -247,12 +246,10 @@ def _wrong_labels(report: Report, train: Labelled, test: Labelled, seeds: Sequen
         gaps[batch] = ys[-1]
     report.curve("wrong-labels", lines, x="updates", y="test loss less training loss",
                  caption=f"With {wrong:.0%} of the labels drawn anew, at rate {rate:g}: the noise of small batches "
-                 "keeps "
-                 "the net from learning the wrong ones by heart.")  # fmt: skip
+                 "keeps the net from learning the wrong ones by heart.")  # fmt: skip
     report.claim("2.7.x6", gaps[64] / gaps[8], low=CLOSER, detail=f"gap of the losses after {updates} updates at "
-                 f"rate {rate:g} "
-                 f"with {wrong:.0%} wrong labels: {gaps[64]:.2f} with batches of 64 over {gaps[8]:.2f} with "
-                 "8")  # fmt: skip
+                 f"rate {rate:g} with "
+                 f"{wrong:.0%} wrong labels: {gaps[64]:.2f} with batches of 64 over {gaps[8]:.2f} with 8")  # fmt: skip
 
 
 def _noise(report: Report, train: Labelled, seed: int) -> None:
@@ -280,9 +277,8 @@ def _noise(report: Report, train: Labelled, seed: int) -> None:
                  f"strong as the gradient itself (noise scale, $\\mathrm{{tr}}\\,\\Sigma / \\lVert g \\rVert^2$): "
                  f"{said}.")  # fmt: skip
     off = max(slopes, key=lambda slope: abs(slope + 1))
-    report.claim("2.7.x7", off, low=-1.1, high=-0.9, detail="exponent of the batch in the variance of its "
-                 "gradient, 1 to "
-                 f"256 pictures, the one furthest from -1 of three; noise scales: {said}")  # fmt: skip
+    report.claim("2.7.x7", off, low=-1.1, high=-0.9, detail="exponent of the batch in the variance of its gradient, "
+                 f"1 to 256 pictures, the one furthest from -1 of three; noise scales: {said}")  # fmt: skip
 
 
 def per_example(nets: SideBySide, given: Labelled) -> Float[Tensor, "n p"]:
