@@ -3,7 +3,7 @@
 Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks" (2013), algorithm 1; by value:
 Mikolov, "Statistical language models based on neural networks" (2012), section 3.2.2; to unit length: Hazan, Levy,
 Shalev-Shwartz, "Beyond convexity: stochastic quasi-convex optimization" (2015), algorithm 1.
-In: parameters with gradients, after backward() and before the optimizer's step. Out: the norm of all
+In: parameters with gradients, on one device, after backward() and before the optimizer's step. Out: the norm of all
 gradients together, as it was before they are changed in place.
 Departs from the paper: divides by the norm + 1e-6, as torch does, so that a gradient of zero stays zero.
 """
@@ -76,9 +76,7 @@ def _norm(gradients: list[Tensor], order: float) -> Float[Tensor, ""]:
     """The norm of all gradients laid end to end, which is the norm of their norms."""
     if not gradients:
         return torch.zeros(())
-    home = gradients[0].device
-    norms = torch.stack([norm.to(home) for norm in torch._foreach_norm(gradients, order)])
-    return torch.linalg.vector_norm(norms, order)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, order)), order)
 
 
 def _usable(gradients: list[Tensor], norm: Float[Tensor, ""], nonfinite: NonFinite) -> bool:

@@ -163,15 +163,16 @@ def _recurrent(report: Report, found: Mapping[str, Sequence[tuple[list[float], l
             axes[0].plot(range(9, len(losses)), smooth, color=color, linewidth=1.2, label=label if k == 0 else None)
             if k == 0:
                 axes[1].plot(norms, color=color, linewidth=0.7)
-    axes[0].axhline(math.log(10), color=GREY, linestyle="--", linewidth=1)
-    axes[0].annotate("guessing", (0, math.log(10)), xytext=(0, 3), textcoords="offset points", fontsize=8, color=GREY)
+    axes[0].axhline(math.log(10), color=GREY, linestyle="--", linewidth=1, label="guessing")
     axes[1].axhline(limit, color=GREY, linestyle="--", linewidth=1)
     axes[0].set(xlabel="step", ylabel="training loss, mean of 10 steps")
     axes[1].set(xlabel="step", ylabel="gradient's norm before the change", yscale="log")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     report.figure("recurrent", figure, "A recurrent net whose gradients are sometimes long: one such step, taken "
                   "whole, throws the weights where nothing is learnt. Clipping doesn't make the gradients shorter that "
-                  "backpropagation finds (right); it makes the steps shorter.")  # fmt: skip
+                  "backpropagation finds (right); it makes the steps shorter. (Entries of at most "
+                  f"{VALUE:g} bound the norm as well, by ${VALUE:g} \\sqrt{{2880}} = "
+                  f"{VALUE * 2880**0.5:.2f}$.)")  # fmt: skip
     ends = {label: [sum(losses[-30:]) / 30 for losses, _ in results] for label, results in found.items()}
     rows = [(label, f"{sum(end) / len(end):.2f}", f"{min(end):.2f} to {max(end):.2f}",
              f"{max(max(norms) for _, norms in found[label]):.3g}") for label, end in ends.items()]  # fmt: skip
