@@ -35,7 +35,7 @@ def run(*, layers: Annotated[int, Ge(2), Le(50)] = 10, steps: Annotated[int, Ge(
         runs: Annotated[int, Ge(1), Le(20)] = 5, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Normalisation lets a deep net learn at rates at which it would diverge; prediction needs the running averages.
 
-    vivace run stable_rates        70 s on two cores; batch norm lets ten layers bear a 20 times larger rate
+    vivace run stable_rates        60 s on two cores; batch norm lets ten layers bear a 20 times larger rate
 
     layers: weight layers of the net, all but the last followed by a normalisation and a ReLU
     steps: batches of 64 digits that each net learns from
