@@ -172,7 +172,7 @@ def _throughput(report: Report, train: Labelled, timed: int) -> None:
     took = quickest([partial(work, batch) for batch in batches], rounds=8)
     speeds = [batch * max(1, 64 // batch) / seconds for batch, seconds in zip(batches, took, strict=True)]
     report.curve("throughput", {"one thread": (batches, speeds)}, x="batch", y="pictures a second", log_x=True,
-                 log_y=True, points=True, caption="Forward and backward: each step has a price of its own, which a "
+                 log_y=True, caption="Forward and backward: each step has a price of its own, which a "
                  "larger batch shares among more pictures, until the arithmetic is all that is left.")  # fmt: skip
     speed = dict(zip(batches, speeds, strict=True))
     report.claim("2.7.c6", speed[64] / speed[1], low=3, detail="pictures a second with batches of 64, "

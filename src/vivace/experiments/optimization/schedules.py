@@ -150,7 +150,7 @@ def _bought(report: Report, found: Mapping[str, Float[Tensor, "3 rates"]],
     report.curve("training", lines, x="step", y="training loss", log_y=True, caption="A constant rate is soon near its "
                  "best and then trembles; a falling one looks slower until the end.")  # fmt: skip
     sweep = {label: (RATES, values[0]) for label, values in found.items()}
-    report.curve("rates", sweep, x="highest rate", y="training loss at the end", log_x=True, log_y=True, points=True,
+    report.curve("rates", sweep, x="highest rate", y="training loss at the end", log_x=True, log_y=True,
                  caption="The loss at the end over the highest rate.")  # fmt: skip
     fixed, falling = (found[label][0, best[label]].item() for label in ("constant", "cosine"))
     report.claim("2.7.x9", fixed / falling, low=1.1, detail="training loss at the best constant rate, "

@@ -278,8 +278,8 @@ def _noise(report: Report, train: Labelled, seed: int) -> None:
         slopes.append(math.log(variances[-1] / variances[0]) / math.log(batches[-1] / batches[0]))
         scales.append((each - mean).square().sum(1).mean().item() / mean.square().sum().item())
     said = ", ".join(f"{scale:.0f} {name}" for name, scale in zip(lines, scales, strict=True))
-    report.curve("gradient-noise", lines, x="batch", y="variance of the gradient, all weights together", log_x=True,
-                 log_y=True, points=True, caption="Noise falls in proportion to the batch. The batch at which it is as "
+    report.curve("gradient-noise", lines, x="batch", y="variance of the gradient", log_x=True,
+                 log_y=True, caption="Noise falls in proportion to the batch. The batch at which it is as "
                  f"strong as the gradient itself (noise scale, $\\mathrm{{tr}}\\,\\Sigma / \\lVert g \\rVert^2$): "
                  f"{said}.")  # fmt: skip
     off = max(slopes, key=lambda slope: abs(slope + 1))
