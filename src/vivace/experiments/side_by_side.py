@@ -36,17 +36,20 @@ class SideBySide:
         self.moments = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in self.weights]
         self.orders = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         self.steps = 0
+        self.walked: tuple[int, int] | None = None  # how many pictures, in batches of what
+        self.batches: Iterator[Tensor] = iter(())
 
     def logits(self, x: Float[Tensor, "m b p"]) -> Float[Tensor, "n b k"]:
         return forward(self.weights, x)
 
     def train(self, given: Labelled, batch: int, steps: int, *,
               share: Callable[[int], float] = lambda _: 1.0) -> None:  # fmt: skip
-        """Go on for so many steps, in a new order; `share` is what a schedule leaves of the rates at each."""
+        """Go on for so many steps; `share` is what a schedule leaves of the rates at each."""
         x = given.images.flatten(1)
-        batches = self._batches(len(x), batch)
+        if (len(x), batch) != self.walked:  # else go on with the epoch that was begun
+            self.walked, self.batches = (len(x), batch), self._batches(len(x), batch)
         for _ in range(steps):
-            places = next(batches)
+            places = next(self.batches)
             loss = losses(self.logits(x[places]), given.labels[places])
             gradients = torch.autograd.grad(loss.sum(), self.weights)
             self._step(gradients, share(self.steps))

@@ -54,7 +54,7 @@ def run(*, gain: Annotated[float, Gt(0), Le(10)] = 1.5, rate: Annotated[float, G
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Clipping caps the gradient's length and keeps its direction; a recurrent net that explodes learns with it.
 
-    vivace run clipping        80 s on two cores; a recurrent net of gain 1.5 reads digits with it, and fails without
+    vivace run clipping        70 s on two cores; a recurrent net of gain 1.5 reads digits with it, and fails without
 
     gain: the recurrent weights' standard deviation times the root of their number; above 1 gradients may explode
     rate: the learning rate of plain gradient descent

@@ -50,7 +50,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """What a schedule is, what it buys, and that a rule for the batch size is none.
 
-    vivace run schedules        60 s on two cores; a cosine ends at less than half of the best constant rate's loss
+    vivace run schedules        60 s on two cores; a cosine ends at two thirds of the best constant rate's loss
 
     data: a folder of your own pictures to learn, one sub-folder for each class; reduced to 28 x 28, grey
     dataset: mnist (11 MB to download where it is missing), scikit-learn's 8 x 8 digits, or auto: mnist if it is there
