@@ -49,7 +49,7 @@ class Reader(nn.Module):
 
 @checked
 def run(*, gain: Annotated[float, Gt(0), Le(10)] = 1.5, rate: Annotated[float, Gt(0), Le(10)] = 0.3,
-        limit: Annotated[float, Gt(0), Le(1e6)] = 1.0, steps: Annotated[int, Ge(20), Le(10_000)] = 600,
+        limit: Annotated[float, Gt(0), Le(1e6)] = 0.5, steps: Annotated[int, Ge(20), Le(10_000)] = 600,
         runs: Annotated[int, Ge(1), Le(20)] = 3, drawn: Annotated[int, Ge(10), Le(100_000)] = 2000,
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Clipping caps the gradient's length and keeps its direction; a recurrent net that explodes learns with it.
