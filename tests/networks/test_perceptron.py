@@ -1,10 +1,12 @@
 """Perceptron against a loop of one row at a time, scikit-learn, Novikoff's bound and numbers by hand."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import linear_model
@@ -12,6 +14,9 @@ from sklearn.datasets import load_digits
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vivace.base.errors import InputError
+from vivace.base.images import write_image
+from vivace.base.report import Report
+from vivace.experiments.networks.perceptron import run, show_pictures, two_classes
 from vivace.networks import Perceptron, mistake_bound, perceptron_epoch, step
 
 CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -147,3 +152,24 @@ def test_bad_input() -> None:
         Perceptron().fit([[0.0], [1.0]], [7, 7])
     with pytest.raises(InputError, match="max_iter is 0"):
         Perceptron(max_iter=0).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_two_classes_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="both 3; two different digits"):
+        run(first=3, second=3)
+    for name in ("cats", "dogs", "fish"):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "one.png", torch.rand(3, 20, 30))
+    with pytest.raises(InputError, match="has 3 sub-folders; one perceptron tells two"):
+        run(data=tmp_path)
+
+
+def test_pictures_of_ones_own_are_told_apart(tmp_path: Path) -> None:
+    for name, level in (("dark", 0.2), ("light", 0.8)):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            write_image(tmp_path / name / f"{i}.png", torch.full((3, 20, 30), level + i / 50))
+    report = Report("two classes", "")
+    show_pictures(report, two_classes(0, 1, tmp_path))
+    assert [artefact.name for artefact in report.artefacts] == ["weights", "line"]
+    assert "learnt after" in report.artefacts[0].caption

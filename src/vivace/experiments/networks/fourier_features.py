@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.optim import Adam
 
-from vivace.base.drawing import GREY, drawing
+from vivace.base.drawing import GREY, PALETTE, drawing
 from vivace.base.images import read_image, resize
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore

@@ -53,10 +53,13 @@ def run(*, first: Annotated[int, Ge(0), Le(9)] = 1, second: Annotated[int, Ge(0)
         "where it is right. If a plane separates the classes with margin $\\gamma$, and no row is longer than $R$, "
         "it makes at most $(R / \\gamma)^2$ mistakes in all (Novikoff); if none does, it never comes to rest.",
     )
-    given = _two_classes(first, second, data)
-    for i, part in enumerate((_truth_tables, lambda report: _pictures(report, given), _bound)):
-        tell(Step(i, 4, ("truth tables", "two classes of pictures", "pairs of digits")[i]))
-        part(report)
+    given = two_classes(first, second, data)
+    tell(Step(0, 4, "truth tables"))
+    _truth_tables(report)
+    tell(Step(1, 4, "two classes of pictures"))
+    show_pictures(report, given)
+    tell(Step(2, 4, "pairs of digits"))
+    _bound(report)
     tell(Step(3, 4, "layers of step functions"))
     _stacked_steps(report, sampled, seed)
     tell(Step(4, 4, "done"))
@@ -134,7 +137,7 @@ def _passes(count: int | None) -> str:
     return "never learnt" if count is None else f"{count} pass" + ("" if count == 1 else "es")
 
 
-def _two_classes(first: int, second: int, data: FolderPath) -> Labelled:
+def two_classes(first: int, second: int, data: FolderPath) -> Labelled:
     """Pictures with labels 0 and 1: two digits, or the two classes of a folder."""
     if data is None:
         every = digits("train")
@@ -146,7 +149,7 @@ def _two_classes(first: int, second: int, data: FolderPath) -> Labelled:
     return own.read()
 
 
-def _pictures(report: Report, given: Labelled) -> None:
+def show_pictures(report: Report, given: Labelled) -> None:
     """One unit on all pixels: its weights are a picture; and on two principal components: its line is a film."""
     X, t = given.images.flatten(1).double().numpy(), given.labels.numpy() == 1
     silent, fires = given.classes
