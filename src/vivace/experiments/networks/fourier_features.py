@@ -20,7 +20,7 @@ from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.networks import MLP, directions, fourier_features, gaussian_features
 
-QUICK = {"side": 96, "steps": 250}
+QUICK = {"side": 80, "steps": 150}
 
 OCTAVES = (2, 4, 6, 10)
 BEST, MOST = 4, 10  # octaves for a picture like this; those of NeRF's places in space
@@ -169,11 +169,11 @@ def draw_photographs(picture: Float[Tensor, "3 s s"], fits: Mapping[str, Fit]) -
     images = {"photograph": picture} | {name: found.painted for name, found in fits.items()}
     figure, axes = drawing(2, len(images), width=1.9 * len(images), height=4.4)
     for (top, bottom), (name, image) in zip(axes.T, images.items(), strict=True):
-        top.imshow(image.movedim(0, -1).clamp(0, 1))
+        top.imshow(image.movedim(0, -1).clamp(0, 1).numpy())
         number = f"\n{fits[name].unseen[-1]:.1f} dB" if name in fits else "\n"
         top.set_title(name + number, fontsize=10)
         spectrum = torch.fft.fftshift(torch.fft.fft2(image.mean(0)).abs().add(1e-3).log())
-        bottom.imshow(spectrum, cmap="magma", vmin=-1, vmax=math.log(picture.shape[-1] ** 2 / 4))
+        bottom.imshow(spectrum.numpy(), cmap="magma", vmin=-1, vmax=math.log(picture.shape[-1] ** 2 / 4))
     for ax in axes.flat:
         ax.set_axis_off()
     axes[1, 0].set_title("spectrum, fine detail outside", fontsize=8, color=GREY)

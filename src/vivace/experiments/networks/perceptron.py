@@ -29,7 +29,7 @@ NAMES = {"0001": "AND", "0111": "OR", "0110": "XOR", "1001": "XNOR", "1110": "NA
 PASSES = 100  # after which a truth table counts as not learnt
 SIDE = 16  # the side that pictures of one's own are reduced to
 
-Weights = Float[np.ndarray, " d+1"]  # the intercept last
+Weights = Float[np.ndarray, " weights"]  # the intercept last
 
 
 @checked

@@ -55,7 +55,7 @@ def run(*, dimension: Annotated[int, Ge(2), Le(1024)] = 64, steps: Annotated[int
 
 def _show_codes(report: Report, codes: Float[Tensor, "n d"]) -> None:
     figure, (left, right) = drawing(1, 2, width=10.5, height=4.2, width_ratios=(1.2, 1))
-    shade = left.imshow(codes[:128].T, cmap="RdBu_r", aspect="auto", vmin=-1, vmax=1, interpolation="nearest")
+    shade = left.imshow(codes[:128].T.numpy(), cmap="RdBu_r", aspect="auto", vmin=-1, vmax=1, interpolation="nearest")
     left.set(xlabel="position", ylabel="number in the code (even: sine, odd: cosine)")
     left.grid(False)
     figure.colorbar(shade, ax=left, ticks=(-1, 0, 1))
@@ -96,7 +96,7 @@ def _geometry(report: Report, codes: Float[Tensor, "n d"]) -> None:
     figure, (left, right) = drawing(1, 2, width=9.5, height=3.6)
     left.plot(distance[:201], color=PALETTE[0])
     left.set(xlabel="offset k", ylabel="distance of the codes", ylim=(0, None), title="rises, but not steadily")
-    right.imshow(products[:101, :101], cmap="viridis", interpolation="nearest")
+    right.imshow(products[:101, :101].numpy(), cmap="viridis", interpolation="nearest")
     right.set(xlabel="position", ylabel="position", title="inner products: the same along each diagonal")
     right.grid(False)
     report.figure("distances", figure, "Distance and inner product depend on the offset alone, but farther apart is "

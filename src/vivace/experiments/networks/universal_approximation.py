@@ -91,7 +91,7 @@ class OneHiddenLayer(nn.Module):
         self.b = nn.Parameter(-(self.w * knees).detach())  # each unit bends somewhere on the interval
         self.v = nn.Parameter(torch.randn(starts, width + 1, 1, generator=generator, dtype=torch.float64) / width)
 
-    def hidden(self, x: Float[Tensor, " n"]) -> Float[Tensor, "s n w+1"]:
+    def hidden(self, x: Float[Tensor, " n"]) -> Float[Tensor, "s n units"]:
         h = self.bend(x[:, None] * self.w + self.b)
         return F.pad(h, (0, 1), value=1.0)  # the last for the output's bias
 
