@@ -17,7 +17,8 @@ from vivace.base.errors import InputError
 from vivace.base.images import write_image
 from vivace.base.report import Report
 from vivace.experiments.networks.perceptron import run, show_pictures, two_classes
-from vivace.networks import Perceptron, mistake_bound, perceptron_epoch, step
+from vivace.networks import Perceptron, mistake_bound, perceptron_epoch
+from vivace.networks.perceptron import step
 
 CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 X, LABELS = load_digits(return_X_y=True)

@@ -13,10 +13,10 @@ from torch import Tensor
 from vivace.base.errors import InputError
 from vivace.networks import (
     LearnedPositions,
-    directions,
     fourier_features,
     gaussian_features,
     positional_encoding,
+    random_frequencies,
     rotary,
     shift_matrix,
 )
@@ -143,7 +143,7 @@ def test_rejects_nerfs(mutant: Callable[[Tensor, int], Tensor]) -> None:
 
 def is_gaussian_kernel(features: Callable[[Tensor, Tensor], Tensor]) -> bool:
     """Inner products over m tend to exp(-2 pi^2 sigma^2 |x - y|^2), which the frequencies' density transforms to."""
-    B = directions(200_000, 2, sigma=0.5, generator=torch.Generator().manual_seed(0)).double()
+    B = random_frequencies(200_000, 2, sigma=0.5, generator=torch.Generator().manual_seed(0)).double()
     x = torch.tensor([[0.1, 0.3], [0.4, -0.1], [0.0, 1.0]], dtype=torch.float64)
     kernel = features(x, B) @ features(x, B).T / len(B)
     return torch.allclose(kernel, torch.exp(-2 * math.pi**2 * 0.25 * torch.cdist(x, x).square()), atol=0.01)

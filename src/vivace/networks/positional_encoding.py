@@ -55,12 +55,15 @@ def fourier_features(x: Float[Tensor, "*n c"], octaves: int) -> Float[Tensor, "*
 
 
 def gaussian_features(x: Float[Tensor, "*n c"], B: Float[Tensor, "m c"]) -> Float[Tensor, "*n 2*m"]:
-    """cos(2 pi B x) and sin(2 pi B x); the rows of B are frequencies in every direction, drawn once (`directions`)."""
+    """cos(2 pi B x) and sin(2 pi B x); the rows of B are frequencies in every direction, drawn once "
+    "(`random_frequencies`)."""
     angles = 2 * math.pi * x @ B.T
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 
-def directions(m: int, c: int, *, sigma: float, generator: torch.Generator | None = None) -> Float[Tensor, "{m} {c}"]:
+def random_frequencies(
+    m: int, c: int, *, sigma: float, generator: torch.Generator | None = None
+) -> Float[Tensor, "{m} {c}"]:
     """B for `gaussian_features`: entries from N(0, sigma^2). A larger sigma fits finer detail, and more noise."""
     return sigma * torch.randn(m, c, generator=generator)
 

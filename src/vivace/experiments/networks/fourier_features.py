@@ -18,7 +18,7 @@ from vivace.base.drawing import GREY, PALETTE, drawing
 from vivace.base.images import read_image, resize
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.networks import MLP, directions, fourier_features, gaussian_features
+from vivace.networks import MLP, fourier_features, gaussian_features, random_frequencies
 
 QUICK = {"side": 80, "steps": 150}
 
@@ -53,7 +53,7 @@ def run(*, image: ImagePath = "astronaut", crop: Annotated[float, Ge(0.05), Le(1
     """
     picture = cut(read_image(image), crop, left, top, side)
     generator = torch.Generator().manual_seed(seed)
-    B = directions(FREQUENCIES, 2, sigma=sigma, generator=generator)
+    B = random_frequencies(FREQUENCIES, 2, sigma=sigma, generator=generator)
     codes: dict[str, Code] = {"plain": lambda x: x}
     codes |= {f"{L} octaves": partial(fourier_features, octaves=L) for L in OCTAVES}
     codes[f"Gaussian, sigma {sigma:g}"] = partial(gaussian_features, B=B)
@@ -187,8 +187,7 @@ def _claims(report: Report, picture: Float[Tensor, "3 s s"], fits: Mapping[str, 
                  f"by {BEST} octaves, {best.unseen[-1]:.1f} against {plain.unseen[-1]:.1f}; of the fine detail "
                  f"{missing[0]} missing or wrong, against {missing[1]}")  # fmt: skip
     report.claim("3.6.x6", most.unseen[-1] - best.unseen[-1], low=0, unit="dB", detail=f"PSNR gained on unseen pixels "
-                 f"by {MOST} octaves over {BEST}; on the pixels shown {most.seen[-1] - best.seen[-1]:+.1f} dB"
-                 "")  # fmt: skip
+                 f"by {MOST} octaves over {BEST}; on the pixels shown {most.seen[-1] - best.seen[-1]:+.1f} dB")  # fmt: skip
     place, view = fourier_features(torch.zeros(1, 3), 10), fourier_features(torch.zeros(1, 3), 4)
     report.claim("3.6.x7", place.shape[1] + view.shape[1], low=84, high=84, unit="numbers", detail=f"for a place in 10 "
                  f"octaves and a direction in 4: {place.shape[1]} and {view.shape[1]}")  # fmt: skip

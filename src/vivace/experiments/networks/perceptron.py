@@ -19,7 +19,8 @@ from vivace.base.errors import InputError
 from vivace.base.parameters import FolderPath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.separability import separating_plane
-from vivace.networks import Perceptron, mistake_bound, perceptron_epoch, step
+from vivace.networks import Perceptron, mistake_bound, perceptron_epoch
+from vivace.networks.perceptron import step
 
 QUICK = {"sampled": 60}
 
