@@ -31,7 +31,7 @@ def run(*, image: ImagePath = "chelsea", dataset: DataSet = "auto", few: Annotat
         tell: Tell = ignore) -> Report:  # fmt: skip
     """Augmentation: turned, scaled, moved, flipped, roughened; what helps digits and what spoils them.
 
-    vivace run augmentation        60 s on two cores with MNIST; turned by up to 180 degrees, one 6 or 9 in four is lost
+    vivace run augmentation        60 s on two cores with MNIST; turned by up to 180 degrees, one 6 or 9 in six is lost
 
     image: a picture that is shown augmented
     dataset: mnist, scikit-learn's 8 x 8 digits, or auto: mnist if it is there
