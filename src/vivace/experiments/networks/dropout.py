@@ -25,7 +25,7 @@ def run(*, dataset: DataSet = "auto", few: Annotated[int, Ge(50), Le(1000)] = 50
         runs: Annotated[int, Ge(3), Le(50)] = 4, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Dropout: drop or keep, training or test, and the gap between them.
 
-    vivace run dropout        1 min on two cores with MNIST: 24.6 % of the test digits wrong without, 20.5 % with p = 0.5
+    vivace run dropout        1 min on two cores with MNIST: 24.6 % of test digits wrong without, 20.5 % with p = 0.5
 
     dataset: mnist, scikit-learn's 8 x 8 digits, or auto: mnist if it is there
     few: pictures to learn from
