@@ -33,7 +33,7 @@ TORCHS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "leaky_relu": F.leaky_relu,
     "elu": F.elu,
-    "softplus": lambda z: F.softplus(z, threshold=5000),  # torch's own takes z itself from 20 on
+    "softplus": lambda z: F.softplus(z, threshold=700),  # torch's own takes z itself from 20 on
     "silu": F.silu,
     "gelu": F.gelu,
 }
