@@ -17,7 +17,8 @@ from vivace.base.parameters import Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.classifier import accuracy
 from vivace.experiments.plain_training import standardized_digits, train
-from vivace.networks import MLP, dead_units, deltas
+from vivace.networks import MLP, deltas
+from vivace.networks.saturation import dead_units
 
 QUICK = {"nets": 3, "epochs": 5, "by_heart": 250}
 
@@ -75,7 +76,7 @@ def _dead(report: Report, rate: float, epochs: int, seeds: range) -> None:
         rows.append((LABELS[name], f"{share:.1%}", f"{negative:.1%}", round(float(right), 1)))
     report.table("dead", ("activation", "dead units", "below zero for every picture", "test accuracy, %"), rows,
                  f"Net {'-'.join(map(str, WIDE))} after {epochs} epochs of Adam at rate {rate:g}; means of "
-                 f"{len(seeds)} nets. A leaky unit below zero for every picture still learns, but is a linear unit.")  # fmt: skip
+                 f"{len(seeds)} nets. A leaky unit below zero for every picture learns, but is linear.")  # fmt: skip
     report.claim("2.12.Q1.c4", dead["leaky_relu"], high=0, detail=f"share of the hidden units without a gradient at "
                  f"rate {rate:g}; with ReLU {dead['relu']:.1%}")  # fmt: skip
     report.claim("2.12.Q1.x1", dead["relu"], low=0.1, detail=f"share of dead ReLUs at rate {rate:g}, mean of "
@@ -170,9 +171,9 @@ def _calibration(report: Report, seeds: range) -> None:
     wrong = (y[sure] != (plain[sure] > 0.5)).double().mean().item()
     report.claim("3.2.c7", errors[0], high=0.02, detail=f"expected calibration error, {len(seeds)} nets trained on "
                  f"{len(few.labels)} digits; of answers that are 99 % sure {wrong:.1%} are wrong")  # fmt: skip
-    report.claim("3.2.x4", errors[1] / errors[0], high=0.6, detail=f"calibration error after dividing the logits by "
-                 f"a temperature (mean {np.mean(temperatures):.2f}, fitted on other pictures), {errors[1]:.3f}, over that "
-                 f"before, {errors[0]:.3f}")  # fmt: skip
+    report.claim("3.2.x4", errors[1] / errors[0], high=0.8, detail=f"calibration error after dividing the logits by "
+                 f"a temperature (mean {np.mean(temperatures):.2f}, fitted on other pictures), {errors[1]:.3f}, over "
+                 f"that before, {errors[0]:.3f}")  # fmt: skip
 
 
 def _temperature(logits: Tensor, y: Tensor) -> float:

@@ -13,7 +13,8 @@ from vivace.base.parameters import Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.plain_training import standardized_digits
 from vivace.experiments.timing import quickest
-from vivace.networks import ACTIVATIONS, MLP, leaky_relu, sparsity
+from vivace.networks import ACTIVATIONS, MLP, leaky_relu
+from vivace.networks.saturation import sparsity
 
 QUICK = {"samples": 200_000}
 
