@@ -164,7 +164,7 @@ def _convolution(report: Report, photo: Float[np.ndarray, "h w"], noise: float, 
     report.images("gradient", {"photograph": _grey(photo), "its edges": _grey(1 - 3 * slope),
                                "gradient by each pixel": _signed(x.grad[0, 0])},
                   "How strong all edges are is one number; its gradient comes back to every pixel through the "
-                  "convolution: red where a brighter pixel would strengthen the edges, blue where weaken.")  # fmt: skip
+                  "convolution: red where a brighter pixel would add to the edges, blue where take away.")  # fmt: skip
     report.images("cleaned", {f"with noise, {_psnr(noisy, photo):.1f} dB": _grey(noisy),
                               f"after {steps} steps, {_psnr(cleaned, photo):.1f} dB": _grey(cleaned)},
                   "Descending that gradient, while staying near the noisy picture, takes the noise away and leaves the "
@@ -172,8 +172,8 @@ def _convolution(report: Report, photo: Float[np.ndarray, "h w"], noise: float, 
 
 
 def _signed(values: Float[np.ndarray, "h w"]) -> torch.Tensor:
-    """Blue below zero, white at zero, red above."""
-    colors = colormaps["RdBu_r"](0.5 + 0.5 * values / max(np.abs(values).max(), 1e-12))
+    """Blue below zero, white at zero, red above; full colour from the value that one in twenty exceeds."""
+    colors = colormaps["RdBu_r"](0.5 + 0.5 * values / max(np.quantile(np.abs(values), 0.95), 1e-12))
     return torch.from_numpy(colors[..., :3]).float().movedim(-1, 0)
 
 
