@@ -298,6 +298,8 @@ def test_constants_and_types() -> None:
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="real numbers"):
         Variable("text")
+    with pytest.raises(InputError, match="power is one number"):
+        Variable(2.0) ** Variable(3.0)
     with pytest.raises(InputError, match=r"one number, not from shape \(2,\)"):
         Variable([1.0, 2.0]).backward()
     with pytest.raises(InputError, match=r"gradient has shape \(3,\)"):

@@ -26,7 +26,8 @@ class Variable:
     """An array that remembers how it was computed: its operands, and for each the way back to its gradient.
 
     `x = Variable(array)`, compute with it as with an array, `loss.backward()`, read `x.grad`; a further `backward` adds
-    to it. float32 and float64 stay as they are, whole numbers become float64. `name` is only for those who look.
+    to it. float32 and float64 stay as they are, whole numbers become float64. `name` is only for those who look. The
+    array is not copied; change `value` after `backward` (as an optimiser does), never before.
     """
 
     __slots__ = ("__weakref__", "edges", "grad", "name", "serial", "value")
@@ -121,7 +122,9 @@ class Variable:
         a, b = raw(other), self.value
         return result("/", a / b, (self, lambda g: -g * a / b**2))
 
-    def __pow__(self, power: float) -> "Variable":
+    def __pow__(self, power: Operand) -> "Variable":
+        if isinstance(power, Variable | np.ndarray):
+            raise InputError("a power is one number; for others write (b * a.log()).exp()")
         a = self.value
         return result(f"^{power:g}", a**power, (self, lambda g: g * power * a ** (power - 1) if power else 0 * g))
 

@@ -35,7 +35,7 @@ def run(*, dataset: Literal["auto", "mnist", "digits"] = "auto", epochs: Annotat
         steps: Annotated[int, Ge(1), Le(1000)] = 60, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Our automatic differentiation trains the digit classifier, and cleans a photograph through a convolution.
 
-    vivace run autodiff_layers        15 s on two cores; 97.8 % of MNIST's test digits after three passes, 5 s of it
+    vivace run autodiff_layers        10 s on two cores; 97.7 % of MNIST's test digits after three passes, 5 s of it
 
     dataset: mnist (11 MB to download where it is missing), scikit-learn's 8 x 8 digits, or auto: mnist if it is there
     epochs: how often each training picture is seen: 3 times for MNIST, 15 times for 8 x 8 digits, if not given
