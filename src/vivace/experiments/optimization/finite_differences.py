@@ -137,7 +137,7 @@ def _cost_by_weights(report: Report, generator: np.random.Generator, rounds: int
                  "backpropagation, both with torch on one thread.")  # fmt: skip
     counted = [a / b for a, b in zip(naive, backward, strict=True)]
     report.curve("ratio", {"operations": (counts, counted), "time": (counts, ratios)}, x="weights", log_x=True,
-                 log_y=True, y="one by one, as a multiple of backpropagation",
+                 log_y=True, y="cost one by one / by backpropagation",
                  caption="What backpropagation saves grows in proportion to the number of weights.")  # fmt: skip
     report.claim("2.6.c1", exponent_of(counts, counted), low=0.9, high=1.1, detail="p in (operations one by one) / "
                  f"(backpropagation's) ~ n^p; ratios {', '.join(f'{ratio:,.0f}' for ratio in counted)}")  # fmt: skip
@@ -212,8 +212,8 @@ def _errors(report: Report, generator: np.random.Generator, nets: int) -> None:
                       for h in steps] for scheme in ("forward", "central", "complex")}  # fmt: skip
     report.curve("error", {scheme: (steps, errors) for scheme, errors in found.items()}, x="step", y="relative error",
                  log_x=True, log_y=True, caption="From the right: the error falls with the step, or with "
-                 "its square, until the difference of two nearly equal losses drowns in rounding. The complex "
-                 "step takes no difference.")  # fmt: skip
+                 "its square (central and complex alike), until the difference of two nearly equal losses drowns in "
+                 "rounding. The complex step takes no difference.")  # fmt: skip
     report.claim("2.6.x8", min(found["central"]), low=1e-13, detail="smallest relative error that central differences "
                  f"reach with any step from 0.1 to 1e-15; forward differences {min(found['forward']):.0e}, the complex "
                  f"step {min(found['complex']):.0e}")  # fmt: skip
