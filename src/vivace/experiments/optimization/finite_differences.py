@@ -117,14 +117,10 @@ def _cost_by_weights(report: Report, generator: np.random.Generator, rounds: int
         net, (x, target) = random_net(sizes, generator), samples(sizes, SAMPLES, generator)
         forward, both = operations(net, x, target)
         f, w = flattened([torch.from_numpy(p) for p in net], torch.from_numpy(x), torch.from_numpy(target))
-        evaluations, slow, fast = 0, math.inf, math.inf
-        for _ in range(rounds):
-            seconds, evaluations = _one_by_one(f, w)
-            slow = min(slow, seconds)
+        slow, evaluations = min(_one_by_one(f, w) for _ in range(rounds))
         tensors = [torch.tensor(p, requires_grad=True) for p in net]
-        fast = min(
-            quickest([partial(_torch_gradient, tensors, torch.from_numpy(x), torch.from_numpy(target))], rounds=9)
-        )
+        once = partial(_torch_gradient, tensors, torch.from_numpy(x), torch.from_numpy(target))
+        (fast,) = quickest([once], rounds=9)
         counts.append(w.size)
         naive.append(evaluations * forward)
         backward.append(both)
