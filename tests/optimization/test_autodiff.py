@@ -129,7 +129,7 @@ def random_graph(*leaves, plan: Sequence[tuple[int, int, int]]):
     made = list(leaves)
     for step, i, j in plan:
         value = STEPS[step](made[i % len(made)], made[j % len(made)])
-        made.append(value.tanh())  # so that nothing runs away
+        made.append(value / (value * value + 1))  # so that nothing runs away; tanh would saturate
     return sum(made[1:], made[0]).sum()
 
 
