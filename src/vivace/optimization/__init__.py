@@ -11,3 +11,8 @@ from vivace.optimization.backpropagation import backpropagation_step as backprop
 from vivace.optimization.finite_differences import check_gradient as check_gradient
 from vivace.optimization.finite_differences import finite_differences as finite_differences
 from vivace.optimization.finite_differences import relative_error as relative_error
+from vivace.optimization.gradient_descent import Descent as Descent
+from vivace.optimization.gradient_descent import gradient_descent as gradient_descent
+from vivace.optimization.stochastic_gradient_descent import Walk as Walk
+from vivace.optimization.stochastic_gradient_descent import minibatches as minibatches
+from vivace.optimization.stochastic_gradient_descent import stochastic_gradient_descent as stochastic_gradient_descent
