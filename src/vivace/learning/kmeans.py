@@ -115,13 +115,19 @@ def kmeans_plus_plus(X: Float[np.ndarray, "n d"], k: int, *, random_state: Any =
     """k of the points, far apart: each drawn with odds in proportion to its squared distance from the others."""
     random = check_random_state(random_state)
     candidates = 2 + int(np.log(k))
+    Z = X - X.mean(0)
+    lengths = np.einsum("nd,nd->n", Z, Z)
+
+    def squared_from(rows: Any) -> Float[np.ndarray, "c n"]:
+        return np.maximum(lengths - 2 * Z[rows] @ Z.T + lengths[rows, None], 0)
+
     chosen = [random.randint(len(X))]
-    nearest = squared_distances(X, X[chosen])[:, 0]
+    nearest = squared_from(chosen)[0]
     for _ in range(k - 1):
         drawn = np.searchsorted(np.cumsum(nearest), random.uniform(size=candidates) * nearest.sum())
         drawn = np.minimum(drawn, len(X) - 1)
-        distances = np.minimum(nearest[:, None], squared_distances(X, X[drawn]))  # (n, candidates)
-        best = distances.sum(0).argmin()
-        chosen.append(int(drawn[best]))
-        nearest = distances[:, best]
+        distances = np.minimum(squared_from(drawn), nearest)
+        best = int(distances.sum(1).argmin())
+        chosen.append(drawn[best])
+        nearest = distances[best]
     return X[chosen]

@@ -12,15 +12,15 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn import decomposition
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vivace.base.data import MNIST, ImageFolder, at_hand, digits, mnist
 from vivace.base.drawing import PALETTE, drawing
 from vivace.base.errors import InputError
 from vivace.base.parameters import FolderPath, checked
-from vivace.base.report import Report, Step, Tell, ignore
+from vivace.base.report import Report, Tell, ignore
 from vivace.experiments.labelled_pictures import faces, pixels
+from vivace.experiments.parts import in_turn
 from vivace.generative import PCA
 from vivace.learning import cosine_similarities, squared_distances
 
@@ -55,11 +55,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits", 
         ("against scikit-learn", partial(_compared, report, *many)),
         ("far from the origin", partial(_far, report)),
     )
-    with threadpool_limits(1):
-        for i, (what, part) in enumerate(parts):
-            tell(Step(i, len(parts), what))
-            part()
-    tell(Step(len(parts), len(parts), "done"))
+    in_turn(parts, tell)
     return report
 
 

@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vivace.base.data import Labelled, digits
@@ -20,8 +19,9 @@ from vivace.base.drawing import drawing
 from vivace.base.errors import InputError
 from vivace.base.images import SUFFIXES, crop_center, grid, read_image, resize
 from vivace.base.parameters import FolderPath, Seed, checked
-from vivace.base.report import Report, Step, Tell, ignore
+from vivace.base.report import Report, Tell, ignore
 from vivace.experiments.labelled_pictures import cnn_features, patches, pixels
+from vivace.experiments.parts import in_turn
 from vivace.generative import PCA
 from vivace.learning import KMeans, LogisticRegression, kmeans_plus_plus, lloyd
 
@@ -58,11 +58,7 @@ def run(*, data: FolderPath = None, groups: Annotated[int, Ge(2), Le(100)] = 10,
     ]
     if own is not None:
         parts.insert(0, ("grouping yours", partial(_grouped, report, "yours", own, groups, side, seed)))
-    with threadpool_limits(1):
-        for i, (what, part) in enumerate(parts):
-            tell(Step(i, len(parts), what))
-            part()
-    tell(Step(len(parts), len(parts), "done"))
+    in_turn(parts, tell)
     return report
 
 

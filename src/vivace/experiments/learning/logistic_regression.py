@@ -8,14 +8,14 @@ import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from sklearn.semi_supervised import LabelSpreading
-from threadpoolctl import threadpool_limits
 
 from vivace.base.data import ImageFolder, Labelled, digits, stratified
 from vivace.base.errors import InputError, unknown
 from vivace.base.parameters import FolderPath, Seed, checked
-from vivace.base.report import Report, Step, Tell, ignore, part_of
+from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.experiments.classifier import confusion_matrix
 from vivace.experiments.labelled_pictures import cats_and_dogs, cnn_features, faces, pixels
+from vivace.experiments.parts import in_turn
 from vivace.learning import LogisticRegression, cross_entropy, descend, one_hot, probabilities
 
 QUICK = {"dataset": "faces", "side": 64, "steps": 500}
@@ -50,11 +50,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "cats_and_dogs", "f
         ("targets from the input", partial(_turned, report, train, test)),
         ("few labels", partial(_few_labels, report, train, test, seed)),
     )
-    with threadpool_limits(1):
-        for i, (what, part) in enumerate(parts):
-            tell(Step(i, len(parts), what))
-            part()
-    tell(Step(len(parts), len(parts), "done"))
+    in_turn(parts, tell)
     return report
 
 

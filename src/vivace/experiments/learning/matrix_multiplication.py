@@ -9,7 +9,6 @@ import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,8 +16,9 @@ from vivace.base.data import digits
 from vivace.base.drawing import drawing
 from vivace.base.images import read_image
 from vivace.base.parameters import FilePath, ImagePath, Seed, checked
-from vivace.base.report import Report, Step, Tell, ignore
+from vivace.base.report import Report, Tell, ignore
 from vivace.base.tables import Table, diabetes, read_table
+from vivace.experiments.parts import in_turn
 from vivace.experiments.timing import exponent_of, quickest
 from vivace.learning import blocked, correlation, cosine_similarities, covariance, gram, linear_layer, triple_loop
 
@@ -59,14 +59,7 @@ def run(*, image: ImagePath = "flower", data: FilePath = None, target: str | Non
         ("loops", partial(_loops, report, loop, seed)),
         ("sizes", partial(_growth, report, largest, seed)),
     )
-    with threadpool_limits(1):
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        for i, (what, part) in enumerate(parts):
-            tell(Step(i, len(parts), what))
-            part()
-        torch.set_num_threads(threads)
-    tell(Step(len(parts), len(parts), "done"))
+    in_turn(parts, tell)
     return report
 
 
@@ -168,7 +161,10 @@ def _loops(report: Report, side: int, seed: int) -> None:
         "torch, float32": partial(torch.matmul, A_t.float(), B_t.float()),
     }
     slow, *fast = ways.values()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     seconds = [*quickest([slow], rounds=1), *quickest(fast, rounds=10)]
+    torch.set_num_threads(threads)
     rows = [(name, f"{1e3 * time:.3g}", f"{2 * side**3 / time / 1e9:.3g}", f"{seconds[0] / time:,.0f}")
             for name, time in zip(ways, seconds, strict=True)]  # fmt: skip
     report.table("speed", ("way", "milliseconds", "GFLOP a second", "times as fast"), rows,
