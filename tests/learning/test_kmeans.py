@@ -109,5 +109,7 @@ def test_the_start_is_far_apart() -> None:
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="n_clusters is 5, but n_samples=3"):
         KMeans(5).fit([[1.0], [2.0], [3.0]])
+    with pytest.raises(InputError, match="both must be at least 1"):
+        KMeans(2, max_iter=0).fit([[1.0], [2.0], [3.0]])
     with pytest.warns(UserWarning, match="2 different points can't make 3 clusters"):
         KMeans(3, random_state=0).fit([[1.0], [1.0], [2.0], [2.0]])

@@ -36,7 +36,7 @@ def test_coefficients_are_scikit_learns(load: Any, C: float, fit_intercept: bool
 
 
 def test_two_points_by_hand() -> None:
-    """x = -1 and 1, no penalty to speak of on the loss 2 log(1 + e^-w) + w^2 / 2: w (1 + e^w) = 2."""
+    """x = -1 and 1: 2 log(1 + e^-w) + w^2 / 2 is least where w (1 + e^w) = 2."""
     model = LogisticRegression(fit_intercept=False).fit([[-1.0], [1.0]], ["no", "yes"])
     w = model.coef_[0, 0]
     assert w * (1 + np.exp(w)) == pytest.approx(2, abs=1e-6)

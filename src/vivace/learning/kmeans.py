@@ -43,6 +43,8 @@ class KMeans(TransformerMixin, ClusterMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64)
         if not 1 <= self.n_clusters <= len(X):
             raise InputError(f"n_clusters is {self.n_clusters}, but n_samples={len(X)} points make 1 to {len(X)}")
+        if min(self.n_init, self.max_iter) < 1:
+            raise InputError(f"n_init is {self.n_init} and max_iter {self.max_iter}; both must be at least 1")
         random = check_random_state(self.random_state)
         self.inertia_ = np.inf
         for _ in range(self.n_init):

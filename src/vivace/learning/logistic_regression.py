@@ -2,7 +2,7 @@
 
 Cox, "The regression analysis of binary sequences" (1958); softmax for more classes: Bridle, "Probabilistic
 interpretation of feedforward classification network outputs" (1990). Liu, Nocedal, "On the limited memory BFGS method"
-(1989) is the solver. In the code, W (d, m) has a column for each class, or a single one where there are two classes.
+(1989) is the solver.
 In: features X (n, d), labels y (n,) of two or more classes. Out: `coef_`, `intercept_`, probabilities (n, k).
 Departs from the paper: weights are penalised by 1/C as in scikit-learn, the intercept is not; L-BFGS walks in the
 coordinates in which the Hessian's diagonal blocks at W = 0 are the identity, so units and correlations don't slow it.
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy import linalg, optimize
+from scipy.sparse import diags_array
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -23,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vivace.base.errors import InputError
 from vivace.base.progress import Step, Tell, ignore
 
+# weights W (d, m) and targets Y (n, m) have m columns: one for each class, but a single one where there are two classes
 Penalty = float | Float[np.ndarray, "d 1"]
 
 
@@ -51,11 +53,11 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         penalty = np.full((X.shape[1], 1), 1 / (self.C * len(X)))
         if self.fit_intercept:
             Z, penalty = np.column_stack([Z, np.ones(len(Z))]), np.vstack([penalty, [0.0]])
-        W, self.n_iter_ = _minimise(Z, Y, penalty, tol=self.tol, max_iter=self.max_iter)
+        W, self.n_iter_, slope = _minimise(Z, Y, penalty, tol=self.tol, max_iter=self.max_iter)
         self.coef_ = W[: X.shape[1]].T
         self.intercept_ = (W[-1] if self.fit_intercept else np.zeros(W.shape[1])) - self.coef_ @ mean
-        if self.n_iter_ >= self.max_iter:
-            warnings.warn(f"not converged after {self.max_iter} steps; raise max_iter", ConvergenceWarning, 2)
+        if slope > max(self.tol, 1e-6):
+            warnings.warn(f"gradient {slope:.0e} after {self.n_iter_} steps: raise max_iter", ConvergenceWarning, 2)
         return self
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "n *k"]:
@@ -133,8 +135,8 @@ def descend(X: Float[np.ndarray, "n d"], Y: Float[np.ndarray, "n m"], *, steps: 
 
 
 def _minimise(X: Float[np.ndarray, "n d"], Y: Float[np.ndarray, "n m"], penalty: Float[np.ndarray, "d 1"], *,
-              tol: float, max_iter: int) -> tuple[Float[np.ndarray, "d m"], int]:  # fmt: skip
-    """L-BFGS on V with W = T V; the weights, and the number of steps."""
+              tol: float, max_iter: int) -> tuple[Float[np.ndarray, "d m"], int, float]:  # fmt: skip
+    """L-BFGS on V with W = T V; the weights, the number of steps, and the largest slope that is left."""
     shape = X.shape[1], Y.shape[1]
     T = _coordinates(X, penalty, classes=max(2, Y.shape[1]))
 
@@ -144,7 +146,7 @@ def _minimise(X: Float[np.ndarray, "n d"], Y: Float[np.ndarray, "n m"], penalty:
 
     options = {"maxiter": max_iter, "maxfun": 10 * max_iter, "gtol": tol, "ftol": 0.0, "maxcor": 20}
     found = optimize.minimize(objective, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options)
-    return T @ found.x.reshape(shape), int(found.nit)
+    return T @ found.x.reshape(shape), int(found.nit), float(np.abs(found.jac).max())
 
 
 def _coordinates(X: Float[np.ndarray, "n d"], penalty: Float[np.ndarray, "d 1"], *, classes: int) -> Any:
@@ -157,8 +159,6 @@ def _coordinates(X: Float[np.ndarray, "n d"], penalty: Float[np.ndarray, "d 1"],
     diagonal = curvature * np.einsum("nd,nd->d", X, X) / len(X) + penalty[:, 0]
     diagonal[diagonal == 0] = 1.0  # a feature that is always zero, not penalised
     if X.shape[1] > len(X):
-        from scipy.sparse import diags_array
-
         return diags_array(1 / np.sqrt(diagonal))
     H = curvature * (X.T @ X) / len(X)
     H[np.diag_indices_from(H)] = diagonal * (1 + 1e-9)  # positive definite even where features are collinear

@@ -34,7 +34,7 @@ def run(*, image: ImagePath = "flower", data: FilePath = None, target: str | Non
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Products of matrices: predictions, gradients, coordinates, similarities; and their cost.
 
-    vivace run matrix_multiplication        20 s on two cores; a library's product is 600 times as fast as Python's
+    vivace run matrix_multiplication        12 s on two cores; a library's product is 600 times as fast as Python's
     loops at 256 x 256, and its time grows with the side to the power of 3.0
 
     image: a picture whose colours are brought to other coordinates and back
