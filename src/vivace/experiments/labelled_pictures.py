@@ -24,7 +24,7 @@ def faces() -> Labelled:
     from skimage.data import lfw_subset
 
     images = torch.from_numpy(lfw_subset()).float()[:, None]
-    return Labelled(images, torch.arange(200) // 100, ("a face", "no face"))
+    return Labelled(images, torch.arange(200) // 100, ("face", "no face"))
 
 
 def cats_and_dogs(count: int) -> Labelled | None:

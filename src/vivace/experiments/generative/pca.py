@@ -72,7 +72,7 @@ def _given(data: FolderPath, dataset: str, side: int) -> tuple[str, Tensor, Tens
     if dataset == "digits":
         return "8 x 8 digits", *digits("train")
     images = faces().images[:100]
-    return "faces", images, torch.zeros(100, dtype=torch.int64), ("a face",)
+    return "faces", images, torch.zeros(100, dtype=torch.int64), ("face",)
 
 
 def _rebuilt(report: Report, name: str, images: Float[Tensor, "n 1 h w"], labels: Int[Tensor, " n"],
