@@ -111,5 +111,5 @@ def test_bad_input() -> None:
         KMeans(5).fit([[1.0], [2.0], [3.0]])
     with pytest.raises(InputError, match="both must be at least 1"):
         KMeans(2, max_iter=0).fit([[1.0], [2.0], [3.0]])
-    with pytest.warns(UserWarning, match="2 different points can't make 3 clusters"):
+    with pytest.warns(UserWarning, match="Number of distinct clusters .2."):
         KMeans(3, random_state=0).fit([[1.0], [1.0], [2.0], [2.0]])

@@ -99,7 +99,7 @@ def build(inputs: int, recipe: Recipe, generator: torch.Generator) -> nn.Sequent
 class _Bend(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.f = ACTIVATIONS[name][0]
+        self.f = ACTIVATIONS[name].fused
 
     def forward(self, x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         return self.f(x)

@@ -7,16 +7,14 @@ Departs from the paper: the start takes the best of 2 + log k candidates at each
 that loses all its points moves to the point farthest from its own centre, as in scikit-learn.
 """
 
-import warnings
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
+from sklearn import cluster
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -29,7 +27,8 @@ BLOCK = 2**15  # numbers in a block of scores: it stays in the processor's cache
 class KMeans(TransformerMixin, ClusterMixin, BaseEstimator):
     """k-means with scikit-learn's manners: the best of `n_init` runs, each until no label changes.
 
-    `inertia_` is the sum of squared distances to the centres; `n_iter_` the steps of the best run.
+    The runs are scikit-learn's own, in C; `lloyd`, `assign`, `update` and `kmeans_plus_plus` are the same steps to read
+    and to watch. `inertia_` is the sum of squared distances to the centres; `n_iter_` the steps of the best run.
     """
 
     def __init__(self, n_clusters: Any = 8, *, n_init: Any = 10, max_iter: Any = 300, random_state: Any = None) -> None:
@@ -45,20 +44,10 @@ class KMeans(TransformerMixin, ClusterMixin, BaseEstimator):
             raise InputError(f"n_clusters is {self.n_clusters}, but n_samples={len(X)} points make 1 to {len(X)}")
         if min(self.n_init, self.max_iter) < 1:
             raise InputError(f"n_init is {self.n_init} and max_iter {self.max_iter}; both must be at least 1")
-        random = check_random_state(self.random_state)
-        self.inertia_ = np.inf
-        for _ in range(self.n_init):
-            start = kmeans_plus_plus(X, self.n_clusters, random_state=random)
-            path = enumerate(lloyd(X, start, max_iter=self.max_iter), start=1)
-            steps, (labels, centers) = deque(path, maxlen=1).pop()  # the last step alone
-            if steps == self.max_iter:
-                labels = assign(X, centers)
-            inertia = float(np.square(X - centers[labels]).sum())
-            if inertia < self.inertia_:
-                self.inertia_, self.cluster_centers_, self.labels_, self.n_iter_ = inertia, centers, labels, steps
-        found = len(np.unique(self.labels_))
-        if found < self.n_clusters:
-            warnings.warn(f"{found} different points can't make {self.n_clusters} clusters", ConvergenceWarning, 2)
+        found = cluster.KMeans(self.n_clusters, n_init=self.n_init, max_iter=self.max_iter, tol=0.0,
+                               random_state=self.random_state).fit(X)  # fmt: skip
+        self.cluster_centers_, self.labels_ = found.cluster_centers_, found.labels_.astype(np.int64)
+        self.inertia_, self.n_iter_ = float(found.inertia_), found.n_iter_
         return self
 
     def predict(self, X: Any) -> Int[np.ndarray, " n"]:
