@@ -1,0 +1,82 @@
+"""A descent that asks much of an optimiser, for the tests of all of them: ours and torch's walk down the same way."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+STEPS = 200
+SHAPES = ((3, 4), (), (50,), (2, 3, 4, 5))  # the third is cut into parts, the last lies in memory as channels_last
+
+Make = Callable[[Iterable[Any]], Optimizer]
+
+
+def path(make: Make, *, dtype: torch.dtype = torch.float64, then: Make | None = None) -> Tensor:
+    """Where the parameters are every 20 steps; `then` takes over half-way, with the state of the first one.
+
+    Two groups, the second with half the rate; a schedule; one parameter that never has a gradient.
+    """
+    thetas = [torch.linspace(-1, 1, max(1, torch.Size(shape).numel()), dtype=dtype).reshape(shape) for shape in SHAPES]
+    thetas[-1] = thetas[-1].to(memory_format=torch.channels_last)
+    idle = torch.ones(3, dtype=dtype)
+    for theta in (*thetas, idle):
+        theta.requires_grad_()
+    optimizer = make([{"params": thetas[:2]}, {"params": [*thetas[2:], idle]}])
+    optimizer.param_groups[1]["lr"] /= 2
+    schedule = CosineAnnealingLR(optimizer, STEPS)
+    found = []
+    for t in range(STEPS):
+        if t == STEPS // 2 and then is not None:
+            state = copy.deepcopy(optimizer.state_dict())
+            optimizer = schedule.optimizer = then([{"params": thetas[:2]}, {"params": [*thetas[2:], idle]}])
+            optimizer.load_state_dict(state)
+        optimizer.step(lambda: _slope(thetas))
+        schedule.step()
+        if t % 20 == 19:
+            found.append(torch.cat([theta.detach().flatten() for theta in thetas]))
+    assert idle.tolist() == [1, 1, 1]
+    return torch.stack(found)
+
+
+def apart(make: Make, other: Make, **how: Any) -> float:
+    """The largest distance between the paths of two optimisers."""
+    return float((path(make, **how) - path(other, **how)).abs().max())
+
+
+def by_formula(kind: type) -> type:
+    """The same optimiser, never by torch's kernel."""
+    return type(f"{kind.__name__}ByFormula", (kind,), {"fused": lambda *_: False, "part": 16})
+
+
+def first_steps(optimizer: Optimizer, gradients: Iterable[float]) -> list[float]:
+    """How far the only parameter, a number, moves for each of these gradients."""
+    (theta,) = optimizer.param_groups[0]["params"]
+    found = []
+    for gradient in gradients:
+        before = theta.item()
+        theta.grad = torch.full_like(theta, gradient)
+        optimizer.step()
+        found.append(before - theta.item())
+    return found
+
+
+def number() -> list[Tensor]:
+    """One parameter, zero."""
+    return [torch.zeros((), dtype=torch.float64)]
+
+
+def _slope(thetas: list[Tensor]) -> Tensor:
+    """A loss with a valley in each parameter, some steep and some flat, and its gradient."""
+    for theta in thetas:
+        theta.grad = None
+    losses = []
+    for theta in thetas:
+        steep = torch.linspace(0.1, 3, theta.numel(), dtype=theta.dtype).reshape(theta.shape)
+        losses.append((steep * (theta - 0.3).square() + torch.sin(2 * theta)).sum())
+    loss = torch.stack(losses).sum()
+    loss.backward()
+    return loss
