@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,9 +43,24 @@ def path(make: Make, *, dtype: torch.dtype = torch.float64, then: Make | None = 
     return torch.stack(found)
 
 
-def apart(make: Make, other: Make, **how: Any) -> float:
+def apart(make: Make, other: Make) -> float:
     """The largest distance between the paths of two optimisers."""
-    return float((path(make, **how) - path(other, **how)).abs().max())
+    return float((path(make) - path(other)).abs().max())
+
+
+def follows(ours: type, theirs: type, *, dtype: torch.dtype, **options: Any) -> bool:
+    """Whether ours goes torch's way to 1e-6: by torch's kernel, and by the formula that is written in the file."""
+    expected = path(partial(theirs, **options), dtype=dtype)
+    found = [path(partial(kind, **options), dtype=dtype) for kind in (ours, by_formula(ours))]
+    return all(float((each - expected).abs().max()) < 1e-6 for each in found)
+
+
+def hands_over(ours: type, theirs: type, **options: Any) -> bool:
+    """Whether a descent goes on as before when half-way a new optimiser takes the state over: ours, or torch's."""
+    mine, peer = partial(ours, **options), partial(theirs, **options)
+    expected = path(peer)
+    found = [path(first, then=second) for first, second in ((mine, mine), (mine, peer), (peer, mine))]
+    return all(float((each - expected).abs().max()) < 1e-6 for each in found)
 
 
 def by_formula(kind: type) -> type:

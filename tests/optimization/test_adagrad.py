@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from optimization.descents import apart, by_formula, first_steps, number
+from optimization.descents import apart, by_formula, first_steps, follows, hands_over, number
 from vivace.base.errors import InputError
 from vivace.optimization import Adagrad
 
@@ -15,16 +15,11 @@ OPTIONS = {"lr": 0.05}
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_path_is_torchs(weight_decay, dtype):
-    options = {**OPTIONS, "weight_decay": weight_decay}
-    theirs = partial(torch.optim.Adagrad, **options)
-    assert apart(partial(Adagrad, **options), theirs, dtype=dtype) < 1e-6
-    assert apart(partial(by_formula(Adagrad), **options), theirs, dtype=dtype) < 1e-6
+    assert follows(Adagrad, torch.optim.Adagrad, dtype=dtype, weight_decay=weight_decay, **OPTIONS)
 
 
 def test_state_goes_to_torch_and_back():
-    ours, theirs = partial(Adagrad, **OPTIONS), partial(torch.optim.Adagrad, **OPTIONS)
-    assert apart(ours, theirs, then=ours) < 1e-6
-    assert apart(ours, theirs, then=theirs) < 1e-6
+    assert hands_over(Adagrad, torch.optim.Adagrad, **OPTIONS)
 
 
 def test_by_hand():

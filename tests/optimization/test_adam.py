@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from optimization.descents import apart, by_formula, first_steps, number
+from optimization.descents import apart, by_formula, first_steps, follows, hands_over, number
 from vivace.base.errors import InputError
 from vivace.optimization import Adam
 
@@ -15,16 +15,11 @@ OPTIONS = {"lr": 0.01, "betas": (0.8, 0.99)}
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_path_is_torchs(weight_decay, dtype):
-    options = {**OPTIONS, "weight_decay": weight_decay}
-    theirs = partial(torch.optim.Adam, **options)
-    assert apart(partial(Adam, **options), theirs, dtype=dtype) < 1e-6
-    assert apart(partial(by_formula(Adam), **options), theirs, dtype=dtype) < 1e-6
+    assert follows(Adam, torch.optim.Adam, dtype=dtype, weight_decay=weight_decay, **OPTIONS)
 
 
 def test_state_goes_to_torch_and_back():
-    ours, theirs = partial(Adam, **OPTIONS), partial(torch.optim.Adam, **OPTIONS)
-    assert apart(ours, theirs, then=ours) < 1e-6
-    assert apart(ours, theirs, then=theirs) < 1e-6
+    assert hands_over(Adam, torch.optim.Adam, **OPTIONS)
 
 
 @pytest.mark.parametrize("gradient", [1e-3, 1.0, 1e3])

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from optimization.descents import apart, by_formula, first_steps, number
+from optimization.descents import apart, by_formula, first_steps, follows, hands_over, number
 from vivace.base.errors import InputError
 from vivace.optimization import SGD
 
@@ -16,17 +16,11 @@ KINDS = {"plain": {}, "heavy ball": {"momentum": 0.9}, "nesterov": {"momentum": 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_path_is_torchs(options, weight_decay, dtype):
-    options = {**options, "lr": 0.02, "weight_decay": weight_decay}
-    theirs = partial(torch.optim.SGD, **options)
-    assert apart(partial(SGD, **options), theirs, dtype=dtype) < 1e-6
-    assert apart(partial(by_formula(SGD), **options), theirs, dtype=dtype) < 1e-6
+    assert follows(SGD, torch.optim.SGD, dtype=dtype, lr=0.02, weight_decay=weight_decay, **options)
 
 
 def test_state_goes_to_torch_and_back():
-    options = {"lr": 0.02, "momentum": 0.9}
-    ours, theirs = partial(SGD, **options), partial(torch.optim.SGD, **options)
-    assert apart(partial(ours), theirs, then=ours) < 1e-6
-    assert apart(ours, theirs, then=theirs) < 1e-6
+    assert hands_over(SGD, torch.optim.SGD, lr=0.02, momentum=0.9)
 
 
 def test_by_hand():
