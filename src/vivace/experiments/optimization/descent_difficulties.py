@@ -33,7 +33,7 @@ def run(*, data: FilePath = None, target: str | None = None, largest: Annotated[
         tell: Tell = ignore) -> Report:  # fmt: skip
     """Where gradient descent has a hard time, and what helps.
 
-    vivace run descent_difficulties        15 s on two cores; 7,082 steps at condition 1,000; a saddle is left in 948
+    vivace run descent_difficulties        8 s on two cores; 7,082 steps at condition 1,000; a saddle is left in 948
     steps, with noise in about 550, with momentum in 186
 
     data: a CSV file of yours whose features are scaled, instead of the diabetes patients'

@@ -33,7 +33,7 @@ def run(*, depth: Annotated[int, Ge(2), Le(100)] = 20, limit: Annotated[float, G
         points: Annotated[int, Ge(2), Le(200)] = 20, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Vanishing and exploding gradients, clipping, and minima against saddles, in real nets on digits.
 
-    vivace run descent_in_networks        20 s on two cores; no minimum among 20 flat places of a net of 88 weights
+    vivace run descent_in_networks        30 s on two cores; no minimum among 20 flat places of a net of 88 weights
 
     depth: layers of the deep nets
     limit: the norm to which vanishing gradients are clipped

@@ -28,7 +28,7 @@ from vivace.experiments.races import (
 )
 from vivace.optimization import SGD, Adagrad, Adam, AdamW, RMSprop
 
-QUICK = {"seeds": 6, "steps": 500, "texts": 1000}
+QUICK = {"seeds": 6, "steps": 400, "texts": 1000}
 
 GRID = [float(f"{digit}e{power}") for power in range(-4, 1) for digit in (1, 3)]
 LEVEL = 0.1  # the training loss at which test accuracies are compared
@@ -51,12 +51,12 @@ BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}
 
 
 @checked
-def run(*, seeds: Annotated[int, Ge(2), Le(64)] = 10, steps: Annotated[int, Ge(400), Le(20_000)] = 1500,
+def run(*, seeds: Annotated[int, Ge(2), Le(64)] = 10, steps: Annotated[int, Ge(400), Le(20_000)] = 600,
         length: Annotated[int, Ge(2), Le(100)] = 10, texts: Annotated[int, Ge(200), Le(20_000)] = 4000, seed: Seed = 0,
         tell: Tell = ignore) -> Report:  # fmt: skip
     """SGD, momentum, RMSprop, Adam, AdamW and AdaGrad, each with its rate tuned, on four tasks.
 
-    vivace run optimizers_compared        1 min on two cores; Adam beats SGD on digits, words and an RNN, and loses by
+    vivace run optimizers_compared        25 s on two cores; Adam beats SGD on digits, words and an RNN, and loses by
     far on a well-conditioned quadratic; test accuracies at equal training loss are the same
 
     seeds: runs of each optimiser at each rate
@@ -116,19 +116,8 @@ def _raced(report: Report, task: Task, steps: int, contestants: Sequence[Contest
 
 
 def _table(report: Report, found: Sequence[Ends]) -> None:
-    rows = []
-    for contestant in CONTESTANTS:
-        cells = [ends.get(contestant.name) for ends in found]
-        rows.append(
-            (
-                contestant.name,
-                *(
-                    f"{end.mean():.2g} (rate {rate:g})" if cell else ""
-                    for cell in cells
-                    for rate, end in [cell or (0.0, torch.zeros(1))]
-                ),
-            )
-        )
+    rows = [(name, *(f"{ends[name][1].mean():.2g} (rate {ends[name][0]:g})" if name in ends else "" for ends in found))
+            for name in BY_NAME]  # fmt: skip
     report.table("losses", ("optimiser", "quadratic", "digits", "words", "adding"), rows,
                  "Training loss at the end, and the rate that was best.")  # fmt: skip
 
@@ -161,7 +150,7 @@ def _claims(report: Report, found: Sequence[Ends], share: float) -> None:
         f"momentum: {losses}; a word is in {share:.2%} of the texts on average",
     )
     ratio, losses = _ratio(adding, "RMSprop", "SGD")
-    report.claim("2.8.c8", ratio, high=1, detail=f"loss on the adding problem, RMSprop's over SGD's: {losses}")
+    report.claim("2.8.c8", ratio, high=1, detail=f"final loss on the adding problem, RMSprop's over SGD's: {losses}")
     ratio, losses = _ratio(adding, "RMSprop", "momentum", "Adam")
     report.claim("2.8.x8", ratio, high=1, detail="loss on the adding problem, RMSprop's over the better of Adam's and "
                  f"that of SGD with momentum: {losses}")  # fmt: skip
@@ -200,6 +189,7 @@ def _generalisation(report: Report, task: Task, steps: int, train: Labelled, tes
         f"{len(test.labels):,} to be tested on.",
     )
     apart = found["momentum"] - found["AdamW"]
+    apart = apart[apart.isfinite()]  # the runs in which both have come there
     spread = 2 * float(apart.std()) / math.sqrt(len(apart))
     report.claim(
         "2.8.c6",
