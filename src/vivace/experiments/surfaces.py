@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vivace.base.drawing import PALETTE, draw_surface, drawing
 
-Path = Float[Tensor, "t 2"]
+Path = Float[Tensor, "_ 2"]  # each of its own length
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, grad, hessian
+from torch.func import functional_call, grad, jacrev
 
 from vivace.base.data import Labelled, digits
 from vivace.base.drawing import GREY, ORANGE, drawing
@@ -163,7 +163,8 @@ def small_loss(train: Labelled) -> tuple[Callable[[Tensor], Tensor], int]:
 
 def to_flat_place(loss: Callable[[Tensor], Tensor], w: Float[Tensor, " n"], *, steps: int = 40) -> Float[Tensor, " n"]:
     """Descend the gradient's length by damped Gauss-Newton steps: the end is any stationary point, also a saddle."""
-    slope, curvature = grad(loss), hessian(loss)
+    slope = grad(loss)
+    curvature = jacrev(slope)
     damping = 1.0
     g = slope(w)
     for _ in range(steps):
@@ -182,7 +183,8 @@ def to_flat_place(loss: Callable[[Tensor], Tensor], w: Float[Tensor, " n"], *, s
 def _flat_places(report: Report, train: Labelled, points: int, seed: int, tell: Tell) -> None:
     """Hessian's signs where the gradient is small, and where descent ends (2.4.c6, x8)."""
     loss, count = small_loss(train)
-    slope, curvature = grad(loss), hessian(loss)
+    slope = grad(loss)
+    curvature = jacrev(slope)
     flat: list[tuple[float, float, float]] = []
     low: list[tuple[float, float, float]] = []
     for i in range(points):
