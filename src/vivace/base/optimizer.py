@@ -46,6 +46,9 @@ class Elementwise(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            for name, value in self.fixed.items():
+                if group[name] != value:  # from a state of torch's, or a schedule
+                    raise InputError(f"{type(self).__name__} can't do {name}={group[name]}, only {value}")
             names = self.memory(group)
             thetas = [theta for theta in group["params"] if theta.grad is not None]
             if not thetas:
@@ -61,12 +64,11 @@ class Elementwise(Optimizer):
         return loss
 
     def __setstate__(self, state: Group) -> None:
-        """Settings that a state of torch's doesn't have are the default; one that we can't follow is an error."""
+        """As torch does when a state is loaded; settings that the state of torch's optimiser lacks are the default."""
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                if group.setdefault(name, value) != value and name in self.fixed:
-                    raise InputError(f"the saved state has {name}={group[name]}, which {type(self).__name__} can't do")
+                group.setdefault(name, value)
         for theta, memory in self.state.items():
             if "step" in memory:  # torch's default keeps it on the CPU
                 memory["step"] = torch.as_tensor(memory["step"], dtype=torch.float32, device=theta.device)
