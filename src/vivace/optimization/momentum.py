@@ -1,7 +1,8 @@
 """Momentum: descent with a velocity, in which steps that agree add up and steps that contradict each other cancel.
 
-Polyak, "Some methods of speeding up the convergence of iteration methods" (1964): the heavy ball. Nesterov, "A method of
-solving a convex programming problem with convergence rate O(1/k^2)" (1983). Both as in Sutskever et al. (2013), eq. 1-4.
+Polyak, "Some methods of speeding up the convergence of iteration methods" (1964): the heavy ball. Nesterov, "A method
+of solving a convex programming problem with convergence rate O(1/k^2)" (1983). Both as in Sutskever et al. (2013),
+eq. 1-4.
 In: parameters theta of any shapes, gradients g = dL/dtheta. Out: moved parameters; without momentum, plain descent.
 Departs from the paper: the rate stands outside the velocity, as in torch.optim.SGD: theta <- theta - lr v with
 v <- mu v + g. `rate_inside=True` is the printed form, v <- mu v + lr g: the same path only while the rate is constant.
