@@ -69,42 +69,42 @@ def gradient_descent(
     """
     _check(start, learning_rate, steps)
     first = theta = start.detach().clone()
-    value, g = _value_and_gradient(f, theta)
-    norm = _length(g)
-    if not math.isfinite(value + norm):
-        raise InputError(f"f or its gradient is not finite at the start: f = {value:g}, norm of the gradient {norm:g}")
-    path, values, norms = [theta], [value], [norm]
     limit = far * max(1.0, _length(first))
-    evaluations, stopped = 1, _at_rest(value, norm, gradient_below, loss_below)
-    while stopped is None and len(path) <= steps:
-        rate, tried = _armijo(f, theta, g, value, learning_rate) if backtrack else (learning_rate, 0)
-        evaluations += tried
-        if rate == 0:
-            stopped = "no descent"
-            break
-        theta = theta - rate * g
-        before, moved = value, rate * norm  # a step is as long as the rate times the gradient's norm
+    path: list[Tensor] = []
+    values: list[float] = []
+    norms: list[float] = []
+    moved, evaluations = math.inf, 0
+    stopped: Stop | None = None
+    while stopped is None:
         value, g = _value_and_gradient(f, theta)
         norm = _length(g)
         evaluations += 1
         if not math.isfinite(value + norm):
             stopped = "diverged"
             break
+        changed = abs(value - values[-1]) if values else math.inf
         path.append(theta)
         values.append(value)
         norms.append(norm)
-        if len(path) % 1000 == 0:
-            tell(Step(len(path), steps + 1, "gradient descent"))
-        stopped = _at_rest(value, norm, gradient_below, loss_below)
-        if stopped is None and _length(theta - first) > limit:
-            stopped = "diverged"
-        elif stopped is None and move_below is not None and moved < move_below:
-            stopped = "parameters"
-        elif stopped is None and change_below is not None and abs(value - before) < change_below:
-            stopped = "loss change"
-    return Descent(
-        torch.stack(path), start.new_tensor(values), start.new_tensor(norms), stopped or "steps", evaluations
-    )
+        rules: dict[Stop, tuple[float, float | None]] = {
+            "gradient": (norm, gradient_below),
+            "parameters": (moved, move_below),
+            "loss change": (changed, change_below),
+            "loss": (value, loss_below),
+            "diverged": (limit, _length(theta - first)),
+            "steps": (steps, len(path)),
+        }
+        stopped = next((name for name, (low, bound) in rules.items() if bound is not None and low < bound), None)
+        if stopped is None:
+            rate, tried = _armijo(f, theta, g, value, learning_rate) if backtrack else (learning_rate, 0)
+            evaluations += tried
+            stopped = "no descent" if rate == 0 else None
+            theta, moved = theta - rate * g, rate * norm  # a step is as long as the rate times the gradient's norm
+            if len(path) % 1000 == 0:
+                tell(Step(len(path), steps + 1, "gradient descent"))
+    if not path:
+        raise InputError(f"f or its gradient is not finite at the start: f = {value:g}, norm of the gradient {norm:g}")
+    return Descent(torch.stack(path), start.new_tensor(values), start.new_tensor(norms), stopped, evaluations)
 
 
 def _armijo(f: Function, theta: Float[Tensor, "*shape"], g: Float[Tensor, "*shape"], value: float, rate: float
@@ -118,12 +118,6 @@ def _armijo(f: Function, theta: Float[Tensor, "*shape"], g: Float[Tensor, "*shap
                 return rate, tried
             rate /= 2
     return 0.0, HALVINGS
-
-
-def _at_rest(value: float, norm: float, gradient_below: float | None, loss_below: float | None) -> Stop | None:
-    if gradient_below is not None and norm < gradient_below:
-        return "gradient"
-    return "loss" if loss_below is not None and value < loss_below else None
 
 
 def _value_and_gradient(f: Function, theta: Float[Tensor, "*shape"]) -> tuple[float, Float[Tensor, "*shape"]]:

@@ -1,6 +1,6 @@
 """Stochastic gradient descent: each step follows the mean gradient of a few examples, or of one, instead of all.
 
-Robbins, Monro, "A stochastic approximation method" (1951), eq. 6 and 9: one example a step, steps that shrink as 1/t.
+Robbins, Monro, "A stochastic approximation method" (1951), sequences "of type 1/n": one example a step, rates as 1/t.
 Polyak, Juditsky, "Acceleration of stochastic approximation by averaging" (1992): the mean of the points on the way.
 In: a loss of (parameters, rows) that gives each row's own (b,), first parameters (*shape), data: tensors of n rows.
 Out: a `Walk`: the points (t, *shape), each epoch's mean loss, and why it ended.

@@ -85,8 +85,8 @@ def run(*, data: FilePath = None, target: str | None = None, epochs: Annotated[i
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """The pseudocode of batch, stochastic and mini-batch descent: what it raises, and what it takes to run.
 
-    vivace run descent_pseudocode        10 s on two cores; none of three printed routines runs, all repaired ones
-    come within 0.5 % of the least-squares solution, and the loss never falls below the printed threshold
+    vivace run descent_pseudocode        5 s on two cores; none of three printed routines runs, all repaired ones
+    come within 0.5 % of the least-squares loss, and the loss never falls below the printed threshold
 
     data: a CSV file whose rows are fitted by least squares (default: scikit-learn's diabetes patients)
     target: its column to predict (default: the last)

@@ -140,7 +140,7 @@ def _cost(report: Report, generator: torch.Generator) -> None:
              for m, (count, epochs) in sizes.items()]  # fmt: skip
     seconds = [taken / (epochs * count // m) for taken, (m, (count, epochs)) in
                zip(quickest(tasks), sizes.items(), strict=True)]  # fmt: skip
-    rows = [(m, 4 * 650 * m, 1e6 * s, m / s) for m, s in zip(sizes, seconds, strict=True)]
+    rows = [(m, 4 * 650 * m, 1e6 * s, round(m / s)) for m, s in zip(sizes, seconds, strict=True)]
     report.table("cost", ("batch size", "operations", "microseconds an update", "pictures a second"), rows,
                  "A softmax classifier of 8 x 8 digits, forward and backward: 650 parameters.")  # fmt: skip
     report.claim("2.2.c3", seconds[-1] / seconds[0], low=2, detail=f"processor time of an update with all {n:,} "
