@@ -16,3 +16,8 @@ from vivace.optimization.gradient_descent import gradient_descent as gradient_de
 from vivace.optimization.stochastic_gradient_descent import Walk as Walk
 from vivace.optimization.stochastic_gradient_descent import minibatches as minibatches
 from vivace.optimization.stochastic_gradient_descent import stochastic_gradient_descent as stochastic_gradient_descent
+from vivace.optimization.adagrad import Adagrad as Adagrad
+from vivace.optimization.adam import Adam as Adam
+from vivace.optimization.adamw import AdamW as AdamW
+from vivace.optimization.momentum import SGD as SGD
+from vivace.optimization.rmsprop import RMSprop as RMSprop
