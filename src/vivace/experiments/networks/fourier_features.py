@@ -187,7 +187,7 @@ def _claims(report: Report, picture: Float[Tensor, "3 s s"], fits: Mapping[str, 
                  f"by {BEST} octaves, {best.unseen[-1]:.1f} against {plain.unseen[-1]:.1f}; of the fine detail "
                  f"{missing[0]} missing or wrong, against {missing[1]}")  # fmt: skip
     report.claim("3.6.x6", most.unseen[-1] - best.unseen[-1], low=0, unit="dB", detail=f"PSNR gained on unseen pixels "
-                 f"by {MOST} octaves over {BEST}; on the pixels shown {most.seen[-1] - best.seen[-1]:+.1f} dB")  # fmt: skip
+                 f"by {MOST} octaves over {BEST}; on those shown {most.seen[-1] - best.seen[-1]:+.1f} dB")  # fmt: skip
     place, view = fourier_features(torch.zeros(1, 3), 10), fourier_features(torch.zeros(1, 3), 4)
     report.claim("3.6.x7", place.shape[1] + view.shape[1], low=84, high=84, unit="numbers", detail=f"for a place in 10 "
                  f"octaves and a direction in 4: {place.shape[1]} and {view.shape[1]}")  # fmt: skip

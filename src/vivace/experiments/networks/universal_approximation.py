@@ -201,7 +201,7 @@ def _batches(report: Report, seed: int) -> None:
                 right, said = False, str(error).split(":")[0]
             rows.append((name, f"{count} x 3", said, right))
     report.table("batches", ("forward pass", "batch", "what comes out", "right"),
-                 [(*row[:3], "yes" if row[3] else "no") for row in rows], "A net 3-4-2 on batches of rows.")  # fmt: skip
+                 [(*row[:3], "yes" if row[3] else "no") for row in rows], "A net 3-4-2 on rows.")  # fmt: skip
     printed, fixed = (sum(right for name, *_, right in rows if name.startswith(start)) for start in ("w", "a"))
     report.claim("3.1.c4", printed, low=2, unit="batches", detail=f"of two, 5 x 3 and 3 x 3, on which it gives what "
                  f"each row alone gives; 5 x 3: {rows[0][2]}; 3 x 3: {rows[2][2]}")  # fmt: skip

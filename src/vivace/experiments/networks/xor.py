@@ -57,7 +57,7 @@ def run(*, starts: Annotated[int, Ge(20), Le(10_000)] = 400, steps: Annotated[in
     both = zip(X.int().tolist(), XOR.int().tolist(), outputs(net(SHOWN)), outputs(net(RIGHT)), strict=True)
     report.table("truth-table", ("a", "b", "a XOR b", "shown weights", "right weights"),
                  [(*x, y, f"{shown:.4f}", f"{right:.5f}") for x, y, shown, right in both],
-                 "What two nets 2-2-1 put out: with the weights commonly shown, and with weights that work.")  # fmt: skip
+                 "Outputs of two nets 2-2-1: with the weights commonly shown, and with some that work.")  # fmt: skip
     _one_unit(report)
     _shown_weights(report)
     _right_weights(report)
