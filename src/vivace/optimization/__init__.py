@@ -1,5 +1,8 @@
 """Optimisation: descent and its variants, with torch's manners, and how gradients are computed."""
 
+from vivace.optimization.adagrad import Adagrad as Adagrad
+from vivace.optimization.adam import Adam as Adam
+from vivace.optimization.adamw import AdamW as AdamW
 from vivace.optimization.autodiff import Variable as Variable
 from vivace.optimization.autodiff_layers import average_pool2d as average_pool2d
 from vivace.optimization.autodiff_layers import conv2d as conv2d
@@ -13,11 +16,8 @@ from vivace.optimization.finite_differences import finite_differences as finite_
 from vivace.optimization.finite_differences import relative_error as relative_error
 from vivace.optimization.gradient_descent import Descent as Descent
 from vivace.optimization.gradient_descent import gradient_descent as gradient_descent
+from vivace.optimization.momentum import SGD as SGD
+from vivace.optimization.rmsprop import RMSprop as RMSprop
 from vivace.optimization.stochastic_gradient_descent import Walk as Walk
 from vivace.optimization.stochastic_gradient_descent import minibatches as minibatches
 from vivace.optimization.stochastic_gradient_descent import stochastic_gradient_descent as stochastic_gradient_descent
-from vivace.optimization.adagrad import Adagrad as Adagrad
-from vivace.optimization.adam import Adam as Adam
-from vivace.optimization.adamw import AdamW as AdamW
-from vivace.optimization.momentum import SGD as SGD
-from vivace.optimization.rmsprop import RMSprop as RMSprop
