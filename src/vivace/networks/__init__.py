@@ -26,6 +26,14 @@ from vivace.networks.initialization import gradients as gradients
 from vivace.networks.initialization import he_ as he_
 from vivace.networks.initialization import signals as signals
 from vivace.networks.initialization import xavier_ as xavier_
+from vivace.networks.batch_norm import BatchNorm as BatchNorm
+from vivace.networks.batch_norm import batch_norm as batch_norm
+from vivace.networks.group_norm import GroupNorm as GroupNorm
+from vivace.networks.group_norm import group_norm as group_norm
+from vivace.networks.instance_norm import InstanceNorm as InstanceNorm
+from vivace.networks.instance_norm import instance_norm as instance_norm
+from vivace.networks.layer_norm import LayerNorm as LayerNorm
+from vivace.networks.layer_norm import layer_norm as layer_norm
 from vivace.networks.mlp import MLP as MLP
 from vivace.networks.mlp import LayerCost as LayerCost
 from vivace.networks.mlp import count_parameters as count_parameters
@@ -46,3 +54,5 @@ from vivace.networks.residual import ResidualMLP as ResidualMLP
 from vivace.networks.saturation import dead_units as dead_units
 from vivace.networks.saturation import saturated_share as saturated_share
 from vivace.networks.saturation import sparsity as sparsity
+from vivace.networks.rms_norm import RMSNorm as RMSNorm
+from vivace.networks.rms_norm import rms_norm as rms_norm
