@@ -46,7 +46,7 @@ def test_forward_is_numpys(name, f):
 
 def hidden_deltas_agree(hidden_deltas) -> bool:
     """Whether `hidden_deltas(model, stored, dL/dy, g'(z))` is autograd's dL/dz for squared loss through a sigmoid."""
-    for name in ("relu", "sigmoid", "tanh"):
+    for name in ("relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus", "identity"):
         model = MLP([3, 4, 5, 2], activation=name, generator=seeded()).double()
         x, target = torch.rand(6, 3, generator=seeded(1)).double(), torch.rand(6, 2, generator=seeded(2)).double()
         # the slope of z1 and z2 is that of their bias, one image at a time
@@ -56,7 +56,7 @@ def hidden_deltas_agree(hidden_deltas) -> bool:
         for i in range(6):
             loss = 0.5 * (torch.sigmoid(model(x[i : i + 1])) - target[i : i + 1]).square().sum()
             expected = torch.autograd.grad(loss, [layer.bias for layer in model.layers])
-            if not all(torch.allclose(d[i], e, rtol=1e-10) for d, e in zip(found, expected, strict=True)):
+            if not all(torch.allclose(d[i], e, rtol=1e-10, atol=1e-14) for d, e in zip(found, expected, strict=True)):
                 return False
     return True
 
@@ -116,7 +116,16 @@ def test_initialisation_is_hes():
     assert torch.equal(again(x), model(x)) and not torch.equal(other(x), model(x))
 
 
+def test_xaviers_initialisation():
+    first = MLP([400, 100, 10], initialization="xavier", generator=seeded()).layers[0].weight
+    assert first.std().item() == pytest.approx((2 / 500) ** 0.5, rel=0.01)
+    assert first.abs().max().item() < (6 / 500) ** 0.5
+
+
 def test_bad_input():
+    with pytest.raises(InputError, match="slope of gelu can't be told from its output"):
+        model = MLP([2, 3, 1], activation="gelu")
+        deltas(model, model.forward_stored(torch.zeros(1, 2)), torch.ones(1, 1))
     with pytest.raises(InputError, match="takes 784 values an image, but the images given are 1 x 8 x 8"):
         MLP([784, 10])(torch.rand(2, 1, 8, 8))
     with pytest.raises(InputError, match="at least 1"):

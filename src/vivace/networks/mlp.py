@@ -2,28 +2,34 @@
 
 Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors" (1986), eq. 1-6.
 In: images (B, ...) of any shape, flattened to (B, sizes[0]). Out: logits (B, sizes[-1]), before softmax or sigmoid.
-Departs from the paper: ReLU unless the sigmoid is asked for; He initialisation (He et al. 2015, eq. 10), biases zero.
+Departs from the paper: ReLU unless another activation is asked for; He initialisation unless Xavier's is, biases zero.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
+from vivace.networks.activations import ACTIVATIONS, LEAK
+from vivace.networks.initialization import he_, xavier_
 
-ActivationName = Literal["relu", "sigmoid", "tanh"]
+ActivationName = Literal["relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus", "silu", "gelu", "identity"]
+Initialization = Literal["he", "xavier"]
 
-# name: (the function f, its slope f'(z) written with h = f(z), which the forward pass has stored)
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "relu": (torch.relu, lambda h: (h > 0).to(h)),
-    "sigmoid": (torch.sigmoid, lambda h: h * (1 - h)),
-    "tanh": (torch.tanh, lambda h: 1 - h * h),
+# the slope f'(z) written with h = f(z), which the forward pass has stored; SiLU and GELU take some values twice
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda h: (h > 0).to(h),
+    "leaky_relu": lambda h: torch.where(h > 0, torch.ones_like(h), LEAK),
+    "sigmoid": lambda h: h * (1 - h),
+    "tanh": lambda h: 1 - h * h,
+    "elu": lambda h: h.clamp(max=0) + 1,
+    "softplus": lambda h: -torch.expm1(-h),
+    "identity": torch.ones_like,
 }
 
 
@@ -31,17 +37,20 @@ class MLP(nn.Module):
     """A net of `sizes`: inputs, hidden layers, outputs. `MLP([784, 128, 64, 10])` sorts digits into ten classes."""
 
     def __init__(self, sizes: Sequence[int], *, activation: ActivationName = "relu",
-                 generator: torch.Generator | None = None) -> None:  # fmt: skip
+                 initialization: Initialization = "he", generator: torch.Generator | None = None) -> None:  # fmt: skip
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise InputError(f"an MLP needs an input and an output size, all at least 1; got {list(sizes)}")
-        if activation not in ACTIVATIONS:
-            raise unknown("activation", activation, ACTIVATIONS)
+        if activation not in get_args(ActivationName):
+            raise unknown("activation", activation, get_args(ActivationName))
+        if initialization not in get_args(Initialization):
+            raise unknown("initialization", initialization, get_args(Initialization))
         self.sizes = tuple(sizes)
         self.activation = activation
         layers = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+        fill = he_ if initialization == "he" else xavier_
         for layer in layers:
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / layer.in_features), generator=generator)
+            fill(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
         self.layers = nn.ModuleList(layers)
 
@@ -54,7 +63,7 @@ class MLP(nn.Module):
         if x.shape[1] != self.sizes[0]:
             given = " x ".join(str(side) for side in images.shape[1:])
             raise InputError(f"this MLP takes {self.sizes[0]} values an image, but the images given are {given}")
-        f, _ = ACTIVATIONS[self.activation]
+        f = ACTIVATIONS[self.activation].fused
         stored = [x]
         for layer in self.layers[:-1]:
             stored.append(f(layer(stored[-1])))
@@ -68,7 +77,9 @@ def deltas(model: MLP, stored: Sequence[Float[Tensor, "b _"]], delta: Float[Tens
     for squared loss through a sigmoid, p - onehot for softmax with cross-entropy. The gradient of layer l's weights is
     deltas[l].T @ stored[l], that of its biases the sum of deltas[l] over the batch.
     """
-    _, slope = ACTIVATIONS[model.activation]
+    if model.activation not in SLOPES:
+        raise InputError(f"the slope of {model.activation} can't be told from its output; use autograd")
+    slope = SLOPES[model.activation]
     found = [delta]
     for layer, h in zip(reversed(model.layers[1:]), reversed(stored[1:-1]), strict=True):
         assert isinstance(layer, nn.Linear)
