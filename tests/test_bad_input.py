@@ -111,6 +111,7 @@ TYPED = [
     ("gatys --steps 3", "vivace run gatys"),
     ("rnu gatys", "No such command"),
     ("ask 99.1", "no question"),
+    ("ask 1.5 --answer=", "answer is empty"),
     ("ask qqqq zzzz", "no question"),
     ("ask", "WORDS"),
     ("where zzzzqqqq", "no method"),

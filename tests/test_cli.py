@@ -67,6 +67,13 @@ def test_where_finds_every_method_by_its_name(method: index.Entry) -> None:
     assert index.where(method.name.replace("_", " "))[0] == method
 
 
+def test_an_answer_of_ones_own_is_marked(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main(["ask", "1.5", "--answer", "minimise the squared error over w and the bias"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("✓") == 2 and shown.count("✗") == 3 and "2 of 5 key points" in shown
+    assert not list(elsewhere.iterdir())
+
+
 def test_ask_prints_the_answer_and_measures(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _main(["ask", "1.4", "--out", "answer"]) == 0
     shown = capsys.readouterr().out

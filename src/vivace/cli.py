@@ -148,11 +148,17 @@ def where(
 def ask(text: Annotated[list[str], typer.Argument(metavar="WORDS", help="a question's id (5.1), or what it is about")],
         full: Annotated[bool, typer.Option("--full", help="run the experiments at full size")] = False,
         no_run: Annotated[bool, typer.Option("--no-run", help="answer only; measure nothing")] = False,
+        answer: Annotated[
+            str | None, typer.Option(metavar="TEXT", help="an answer of yours: which key points does it make?")
+        ] = None,
         out: Out = None) -> None:  # fmt: skip
     """Answer a question, and measure what it claims."""
     from vivace import terminal
 
     question = bank.find(" ".join(text))
+    if answer is not None:
+        terminal.show_marks(question, answer)
+        return
     terminal.show_question(question)
     if no_run:
         return

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from vivace.base.report import Step, Tell
 from vivace.exam.bank import Question
+from vivace.exam.rubric import marked
 from vivace.page import Measured, Run
 
 COLORS = {"holds": "green", "refuted": "red", "inconclusive": "yellow"}
@@ -92,6 +93,18 @@ def show_question(question: Question) -> None:
     if question.followups:
         console.print(Text("Follow-ups: " + ", ".join(question.followups)))
     console.print()
+
+
+def show_marks(question: Question, answer: str) -> None:
+    """Which key points an answer makes, and which it misses."""
+    marks = marked(question, answer)
+    console = Console()
+    console.print(Text(f"{question.id}  {question.title.en}  {question.title.zh}", style="bold"))
+    for point, made in marks:
+        console.print(Text(f"  {'✓' if made else '✗'} {readable(point.text)}", style="green" if made else "red"))
+    console.print(
+        f"{sum(made for _, made in marks)} of {len(marks)} key points; the model answer: vivace ask {question.id}"
+    )
 
 
 def show_errata(question: Question) -> None:

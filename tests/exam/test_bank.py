@@ -8,6 +8,7 @@ import pytest
 from vivace import index
 from vivace.base.errors import InputError
 from vivace.exam import bank
+from vivace.exam.rubric import marked
 from vivace.page import _markdown
 
 QUESTIONS = list(bank.questions().values())
@@ -30,6 +31,11 @@ def test_a_question_is_complete(question: bank.Question) -> None:
     assert all(point.accept and all(word == word.lower() for word in point.accept) for point in question.points)
     html = _markdown()(question.answer)
     assert "$" not in re.sub(r"<math.*?</math>", "", html, flags=re.DOTALL), "every formula is one that can be drawn"
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
+def test_a_model_answer_makes_its_own_points(question: bank.Question) -> None:
+    assert not [point.text for point, made in marked(question, question.answer) if not made]
 
 
 @pytest.mark.skipif(not SYLLABUS.exists(), reason="the syllabus lies beside the checkout, not in it")

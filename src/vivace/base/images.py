@@ -38,6 +38,7 @@ SHIPPED = {
     "ihc": ("skimage", "data/ihc.png"),
     "moon": ("skimage", "data/moon.png"),
     "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "page": ("skimage", "data/page.png"),
     "retina": ("skimage", "data/retina.jpg"),
     "rocket": ("skimage", "data/rocket.jpg"),
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vivace.base.drawing import PALETTE, draw_surface, drawing
 
-Path = Float[Tensor, "t 2"]
+Path = Float[Tensor, "_ 2"]  # each of its own length
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Surface:
     x: tuple[float, float]
     y: tuple[float, float]
     log: bool = False
+    labels: tuple[str, str] = ("x", "y")
 
 
 def quadratic(condition: float, *, angle: float = 0.0) -> Surface:
@@ -89,3 +90,4 @@ def _ground(axes: Any, surface: Surface) -> None:
         return np.log1p(z - z.min()) if surface.log else z
 
     draw_surface(axes, height, x=surface.x, y=surface.y)
+    axes.set(xlabel=surface.labels[0], ylabel=surface.labels[1])

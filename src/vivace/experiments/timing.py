@@ -19,6 +19,6 @@ def quickest(tasks: Sequence[Callable[[], object]], *, rounds: int = 3) -> list[
     return best
 
 
-def exponent_of(sizes: Sequence[int], costs: Sequence[float]) -> float:
+def exponent_of(sizes: Sequence[float], costs: Sequence[float]) -> float:
     """The slope of log cost over log size."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])

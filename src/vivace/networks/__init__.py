@@ -14,6 +14,13 @@ from vivace.networks.activations import softmax_jacobian as softmax_jacobian
 from vivace.networks.activations import softplus as softplus
 from vivace.networks.activations import step as step
 from vivace.networks.activations import tanh as tanh
+from vivace.networks.augmentation import add_noise as add_noise
+from vivace.networks.augmentation import affine as affine
+from vivace.networks.augmentation import random_affine as random_affine
+from vivace.networks.augmentation import random_flip as random_flip
+from vivace.networks.dropout import Dropout as Dropout
+from vivace.networks.dropout import dropout as dropout
+from vivace.networks.early_stopping import EarlyStopping as EarlyStopping
 from vivace.networks.initialization import fans as fans
 from vivace.networks.initialization import gradients as gradients
 from vivace.networks.initialization import he_ as he_
