@@ -26,6 +26,8 @@ NORMED = 20  # layers of the nets with and without normalisation
 MIDDLE = 10  # layers of the nets of tanh and of sigmoids
 TRAINED = 80.0  # % of the test digits: where a net counts as trained
 
+TRAININGS = 12  # kinds of nets
+
 DESCENT = partial(torch.optim.SGD, lr=0.1)
 
 
@@ -51,9 +53,6 @@ def run(*, epochs: Annotated[int, Ge(3), Le(200)] = 15, nets: Annotated[int, Ge(
     _changed_gradients(report, study)
     tell(Step(TRAININGS, TRAININGS, "done"))
     return report
-
-
-TRAININGS = 12  # kinds of nets
 
 
 class Study:
