@@ -137,7 +137,7 @@ def _adam(A: Float[Tensor, "n d"], y: Float[Tensor, " n"], rate: float, limit: i
 
 def _least(A: Float[Tensor, "n d"], y: Float[Tensor, " n"]) -> float:
     best = torch.linalg.lstsq(A, y[:, None], driver="gelsd").solution[:, 0]
-    return (A @ best - y).square().mean().item()
+    return max((A @ best - y).square().mean().item(), 1e-6)  # of y's variance, 1: where the fit is exact
 
 
 def _count(epochs: int, limit: int) -> str:
@@ -150,7 +150,8 @@ def _min_max(report: Report, table: Table, seed: int) -> None:
     for _ in range(SPLITS):
         seen, new = np.split(shuffled.permutation(table.X), [len(table.X) * 4 // 5])
         low, high = seen.min(0), seen.max(0)
-        scaled = (new - low) / (high - low)
+        varies = high > low
+        scaled = (new - low)[:, varies] / (high - low)[varies]
         outside.append(((scaled < 0) | (scaled > 1)).any(1).sum())
         ends += [scaled.min(), scaled.max()]
     report.claim("2.12.Q2.c3", np.mean(outside), high=0, unit="rows", detail=f"of {len(new)} new ones with a value "
