@@ -38,7 +38,7 @@ def run(*, learning_rate: Annotated[float, Gt(0), Le(1)] = 0.03, epochs: Annotat
         tell: Tell = ignore) -> Report:  # fmt: skip
     """Dead units at a high rate, random labels learnt by heart, and a sigmoid's probabilities against the truth.
 
-    vivace run activation_swap        40 s; a third of the ReLUs die at rate 0.03, no leaky one; all four learn by heart
+    vivace run activation_swap        10 s; a third of the ReLUs die at rate 0.03, no leaky one; all four learn by heart
 
     learning_rate: of Adam, high enough to kill units
     epochs: of that training
