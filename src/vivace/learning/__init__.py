@@ -5,6 +5,7 @@ from vivace.learning.diagnostics import learning_curve as learning_curve
 from vivace.learning.diagnostics import normal_qq as normal_qq
 from vivace.learning.diagnostics import residuals as residuals
 from vivace.learning.diagnostics import selection as selection
+from vivace.learning.feature_matrix import FeatureMatrix as FeatureMatrix
 from vivace.learning.linear_regression import LinearRegression as LinearRegression
 from vivace.learning.linear_regression import gradient_descent as gradient_descent
 from vivace.learning.linear_regression import mse as mse
