@@ -41,8 +41,8 @@ class FeatureMatrix:
             self.medians_[name] = float(np.median(known))
             if self.mark_holes and len(known) < len(values):
                 self.holes_.append(name)
-        values = [f"{name}={value}" for name, known in self.categories_.items() for value in known]
-        self.names_ = [*self.medians_, *(f"{name}?" for name in self.holes_), *values]
+        one_hot = [f"{name}={value}" for name, known in self.categories_.items() for value in known]
+        self.names_ = [*self.medians_, *(f"{name}?" for name in self.holes_), *one_hot]
         return self
 
     def transform(self, columns: Columns) -> Float[np.ndarray, "n d"]:
