@@ -36,7 +36,7 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
         repeats: Annotated[int, Ge(20), Le(10_000)] = 400, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """RMSE, MAE and R^2: their units, their limits, and two models that they rank differently.
 
-    vivace run regression_metrics        10 s on two cores; R^2 of a model with ten features fitted to 15 patients is
+    vivace run regression_metrics        4 s on two cores; R^2 of a model with ten features fitted to 15 patients is
     about -1 for others; RMSE/MAE is 1.2533 for normal errors
 
     data: a CSV file whose first line names its columns (default: scikit-learn's diabetes patients, 442 rows)

@@ -97,6 +97,7 @@ def _descent(report: Report, table: Columns) -> None:
     y = table.y - table.y.mean()
     designs = {
         "raw": raw,
+        "centred": StandardScaler(with_std=False).fit_transform(raw),
         "min-max": MinMaxScaler().fit_transform(raw),
         "standardised": StandardScaler().fit_transform(raw),
     }
