@@ -22,7 +22,7 @@ from vivace.learning.metrics import accuracy_score
 from vivace.learning.splits import Split, three_way_split
 from vivace.networks import MLP
 
-QUICK = {"repeats": 200, "candidates": 100, "epochs": 60}
+QUICK = {"repeats": 200, "candidates": 100, "epochs": 30}
 
 COINS = 1000  # classifiers that flip a coin, at most
 FEW = 100  # rows to choose by

@@ -167,7 +167,7 @@ def _learning_curve(report: Report, table: Table, models: Models, seed: int) -> 
                                generator=np.random.default_rng(seed))  # fmt: skip
         lines[f"{name}, rows fitted to"] = sizes, curve.train
         lines[f"{name}, rows not seen"] = sizes, curve.test
-    report.curve("learning-curve", lines, x="training rows", y=f"RMSE, {table.target}", 
+    report.curve("learning-curve", lines, x="training rows", y=f"RMSE, {table.target}",
                  caption="Where the two curves of a model have met, more rows will not help it; where a gap is left, "
                          "they will.")  # fmt: skip
 

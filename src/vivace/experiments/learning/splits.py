@@ -73,7 +73,7 @@ def _sizes(report: Report) -> None:
             wrong += len(together) != n or len(np.unique(together)) != n or together.max() >= n
     report.claim(
         "1.2.c1",
-        wrong,
+        int(wrong),
         high=0,
         unit="splits",
         detail=f"of {2 * LARGEST_SWEPT:,} (n = 1 to {LARGEST_SWEPT:,}, plain and stratified) with a row lost or twice",
