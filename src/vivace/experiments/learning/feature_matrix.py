@@ -12,7 +12,8 @@ from vivace.base.data import digits
 from vivace.base.drawing import drawing
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.base.tables import Columns, diabetes, houses, read_columns
+from vivace.base.tables import Columns, diabetes, houses
+from vivace.experiments.matrices import matrices
 from vivace.learning import LinearRegression
 from vivace.learning.feature_matrix import FeatureMatrix
 from vivace.learning.metrics import r2_score
@@ -36,11 +37,7 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
     rows: houses made where no file is given
     seed: for the houses, the holes and the split
     """
-    table = read_columns(data, target) if data else houses(rows, seed=seed)
-    parts = three_way_split(len(table.y), random_state=seed)
-    train, test = ({name: values[part] for name, values in table.columns.items()} for part in (parts.train, parts.test))
-    matrix = FeatureMatrix().fit(train)
-    X, asked = matrix.transform(train), matrix.transform(test)
+    table, matrix, X, y, asked, truth = matrices(data, target, rows=rows, seed=seed)
     report = Report(
         f"{table.name} as a feature matrix: {len(table.y):,} rows, {X.shape[1]} features",
         f"Rows are samples, columns are features; the names stand beside the matrix and the target `{table.target}` "
@@ -49,9 +46,9 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
     )
     with threadpool_limits(1):
         tell(Step(0, 2, "the matrix"))
-        _matrix(report, table, matrix, X, table.y[parts.train])
-        _loaders(report, X, table.y[parts.train], matrix.names_)
-        _target_inside(report, X, table.y[parts.train], asked, table.y[parts.test])
+        _matrix(report, table, matrix, X, y)
+        _loaders(report, X, y, matrix.names_)
+        _target_inside(report, X, y, asked, truth)
         tell(Step(1, 2, "feature engineering"))
         _engineering(report, houses(rows, seed=seed), seed)
     return report

@@ -53,7 +53,7 @@ def run(*, photos: FolderPath = None, features: Annotated[int, Ge(500), Le(50_00
     """
     report = Report(
         "Leakage: what the test rows told the model",
-        "Each pair of bars is the same model on the same rows. On the left something was learned from the test rows, "
+        "Each pair of bars is the same model. On the left something was learned from the test rows, "
         "before or beside the training; on the right everything was learned from the training rows only.",
     )
     parts: list[tuple[str, Callable[[], Scores]]] = [

@@ -147,8 +147,7 @@ def _plots(report: Report, table: Table, held_out: dict[str, np.ndarray]) -> Non
     for each in axes:
         each.legend(frameon=False, fontsize=8)
     report.figure("plots", figure, "The linear model on rows it has not seen. A funnel in the middle plot would say "
-                  "that the errors grow with the prediction, a curve that something is not linear; here the spread "
-                  "grows a little.")  # fmt: skip
+                  "that the errors grow with the prediction, a curve that something is not linear.")  # fmt: skip
 
 
 def _by_tenths(said: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

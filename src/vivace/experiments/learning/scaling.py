@@ -13,12 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.base.tables import Columns, houses, read_columns
+from vivace.base.tables import Columns, houses
+from vivace.experiments.matrices import matrices
 from vivace.learning import LinearRegression, gradient_descent
-from vivace.learning.feature_matrix import FeatureMatrix
 from vivace.learning.metrics import r2_score
 from vivace.learning.scaling import MinMaxScaler, StandardScaler
-from vivace.learning.splits import three_way_split
 
 QUICK = {"rows": 3000}
 
@@ -41,11 +40,7 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
     rows: houses made (gradient descent always runs on them)
     seed: for the houses, the holes and the split
     """
-    table = read_columns(data, target) if data else houses(rows, seed=seed)
-    parts = three_way_split(len(table.y), random_state=seed)
-    train, test = ({name: values[part] for name, values in table.columns.items()} for part in (parts.train, parts.test))
-    matrix = FeatureMatrix().fit(train)
-    X, asked = matrix.transform(train), matrix.transform(test)
+    table, matrix, X, y, asked, truth = matrices(data, target, rows=rows, seed=seed)
     report = Report(
         f"Scaling the {X.shape[1]} columns of {table.name}",
         "A z-score is $z = (x - \\mu)/\\sigma$, min-max scaling $(x - x_{min})/(x_{max} - x_{min})$, with the numbers "
@@ -58,7 +53,7 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
         tell(Step(1, 3, "descent, raw and scaled"))
         _descent(report, houses(rows, seed=seed))
         tell(Step(2, 3, "who minds the scale"))
-        _invariance(report, X, table.y[parts.train], asked, table.y[parts.test])
+        _invariance(report, X, y, asked, truth)
     report.claims.sort(key=lambda claim: claim.id)
     return report
 

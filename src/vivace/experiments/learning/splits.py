@@ -194,14 +194,14 @@ def _best_ratio(report: Report, curves: dict[str, Errors]) -> None:
     )
 
 
-def _power(n: np.ndarray, floor: float, a: float, b: float) -> np.ndarray:
+def _power(n: Any, floor: float, a: float, b: float) -> Any:
     return floor + a * n**-b
 
 
-def _risk(error: Callable[[np.ndarray], np.ndarray], n: float, share: np.ndarray | float) -> tuple[Any, Any]:
+def _risk(error: Callable[[Any], Any], n: float, share: np.ndarray | float) -> tuple[Any, Any]:
     """Accuracy lost by training on fewer rows, and the standard error of the accuracy measured."""
-    p = error(np.asarray((1 - 2 * share) * n))
-    return p - error(np.asarray(n)), np.sqrt(p * (1 - p) / (share * n))
+    p = error((1 - 2 * share) * n)
+    return p - error(n), np.sqrt(p * (1 - p) / (share * n))
 
 
 def _precision(report: Report, seed: int) -> None:
