@@ -1,6 +1,7 @@
-"""Tables of numbers for regression: one that ships with scikit-learn, or a CSV file of yours."""
+"""Tables for regression: one that ships with scikit-learn, houses by formula, or a CSV file of yours."""
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,64 @@ def diabetes() -> Table:
     found = load_diabetes(scaled=False)
     name = "442 diabetes patients (Efron et al. 2004, shipped with scikit-learn)"
     return Table(found.data, found.target, list(found.feature_names), "progression", name)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table as people keep it: named columns of numbers (a hole is NaN) or of text, and a target without holes."""
+
+    columns: Mapping[str, np.ndarray]
+    y: Float[np.ndarray, " n"]
+    target: str
+    name: str
+
+
+def houses(n: int, *, seed: int = 0) -> Columns:
+    """Prices of n houses in a land like California, by formula: right in its units, ranges and dependences, not real.
+
+    area (square feet), rooms, bedrooms (3 in 100 unknown), age (years), income (of the district, 1000 $ a year),
+    coast (km to the sea), latitude (degrees), situation (bay, coast, valley, desert); the target is price (1000 $).
+    A price is a product of what these do, so logarithms make it linear; its noise is 18 %.
+    """
+    rng = np.random.default_rng(seed)
+    latitude = np.where(rng.random(n) < 0.6, rng.normal(34.0, 0.6, n), rng.normal(37.6, 0.7, n)).clip(32.5, 41.9)
+    coast = rng.gamma(1.2, 30, n).clip(0.1, 350)
+    bay = (np.abs(latitude - 37.6) < 0.6) & (coast < 40)
+    situation = np.where(bay, "bay", np.where(coast < 15, "coast", np.where(coast < 90, "valley", "desert")))
+    income = 55 * np.exp(0.35 * rng.normal(size=n) + 0.25 * bay - 0.002 * coast)
+    area = (1500 * (income / 55) ** 0.3 * np.exp(0.32 * rng.normal(size=n))).clip(350, 9000).round()
+    bedrooms = (area / 520 + rng.normal(0, 0.6, n)).round().clip(1, 9)
+    rooms = bedrooms + 2 + rng.poisson(area / 1500)
+    age = rng.gamma(2.5, 4.5, n).clip(0, 60).round()
+    price = 0.19 * area**0.95 * (income / 55) ** 0.6 * np.exp(-coast / 160 - 0.006 * age + 0.3 * bay)
+    price = (price * (1 + 0.03 * (bedrooms - 3)).clip(0.8, 1.2) * np.exp(0.18 * rng.normal(size=n)) + 25).round(1)
+    bedrooms[rng.random(n) < 0.03] = np.nan
+    columns = {"area": area, "rooms": rooms, "bedrooms": bedrooms, "age": age, "income": income.round(1),
+               "coast": coast.round(1), "latitude": latitude.round(2), "situation": situation}  # fmt: skip
+    return Columns(columns, price, "price", f"{n:,} houses by formula")
+
+
+def read_columns(source: str | Path, target: str | None) -> Columns:
+    """A CSV file with a header, text and holes included; the target (default: the last column) has numbers only."""
+    path = Path(source).expanduser()
+    names, rows = _cells(path)
+    if target is not None and target not in names:
+        raise unknown("column", target, names)
+    target = target or names[-1]
+    cells = {name: [row[i].strip() for row in rows] for i, name in enumerate(names)}
+    y = _numbers(path, target, cells.pop(target))
+    if y is None or np.ptp(y) == 0:
+        raise InputError(f"{path}: the target '{target}' is not a column of numbers that vary")
+    return Columns({name: _column(values) for name, values in cells.items()}, y, target, path.name)
+
+
+def _column(cells: list[str]) -> np.ndarray:
+    """Numbers with NaN for what is empty or too large; text where more than half of what is there is text."""
+    there = [cell for cell in cells if cell]
+    values = [_number(cell) for cell in cells]
+    if sum(value is not None for value in values) <= len(there) / 2:
+        return np.array(cells)
+    return np.array([np.nan if value is None or not abs(value) < LARGEST else value for value in values])
 
 
 def read_table(source: str | Path, target: str | None) -> Table:
