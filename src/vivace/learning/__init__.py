@@ -1,5 +1,11 @@
 """Core machine learning: models with scikit-learn's manners."""
 
+from vivace.learning.diagnostics import calibration_line as calibration_line
+from vivace.learning.diagnostics import learning_curve as learning_curve
+from vivace.learning.diagnostics import normal_qq as normal_qq
+from vivace.learning.diagnostics import residuals as residuals
+from vivace.learning.diagnostics import selection as selection
+from vivace.learning.feature_matrix import FeatureMatrix as FeatureMatrix
 from vivace.learning.kmeans import KMeans as KMeans
 from vivace.learning.kmeans import assign as assign
 from vivace.learning.kmeans import kmeans_plus_plus as kmeans_plus_plus
@@ -7,12 +13,6 @@ from vivace.learning.kmeans import lloyd as lloyd
 from vivace.learning.kmeans import update as update
 from vivace.learning.lasso import Lasso as Lasso
 from vivace.learning.lasso import lasso_path as lasso_path
-from vivace.learning.diagnostics import calibration_line as calibration_line
-from vivace.learning.diagnostics import learning_curve as learning_curve
-from vivace.learning.diagnostics import normal_qq as normal_qq
-from vivace.learning.diagnostics import residuals as residuals
-from vivace.learning.diagnostics import selection as selection
-from vivace.learning.feature_matrix import FeatureMatrix as FeatureMatrix
 from vivace.learning.linear_regression import LinearRegression as LinearRegression
 from vivace.learning.linear_regression import gradient_descent as gradient_descent
 from vivace.learning.linear_regression import mse as mse
@@ -30,9 +30,6 @@ from vivace.learning.matrix_multiplication import gram as gram
 from vivace.learning.matrix_multiplication import linear_layer as linear_layer
 from vivace.learning.matrix_multiplication import squared_distances as squared_distances
 from vivace.learning.matrix_multiplication import triple_loop as triple_loop
-from vivace.learning.polynomial import PolynomialFeatures as PolynomialFeatures
-from vivace.learning.ridge import Ridge as Ridge
-from vivace.learning.ridge import ridge_path as ridge_path
 from vivace.learning.metrics import accuracy_score as accuracy_score
 from vivace.learning.metrics import adjusted_r2_score as adjusted_r2_score
 from vivace.learning.metrics import confusion_matrix as confusion_matrix
@@ -41,6 +38,9 @@ from vivace.learning.metrics import mean_absolute_percentage_error as mean_absol
 from vivace.learning.metrics import mean_squared_error as mean_squared_error
 from vivace.learning.metrics import r2_score as r2_score
 from vivace.learning.metrics import root_mean_squared_error as root_mean_squared_error
+from vivace.learning.polynomial import PolynomialFeatures as PolynomialFeatures
+from vivace.learning.ridge import Ridge as Ridge
+from vivace.learning.ridge import ridge_path as ridge_path
 from vivace.learning.scaling import MinMaxScaler as MinMaxScaler
 from vivace.learning.scaling import StandardScaler as StandardScaler
 from vivace.learning.splits import ForwardChaining as ForwardChaining

@@ -11,6 +11,9 @@ from vivace.optimization.autodiff_layers import softmax_cross_entropy as softmax
 from vivace.optimization.backpropagation import Net as Net
 from vivace.optimization.backpropagation import Trace as Trace
 from vivace.optimization.backpropagation import backpropagation_step as backpropagation_step
+from vivace.optimization.clipping import clip_norm as clip_norm
+from vivace.optimization.clipping import clip_value as clip_value
+from vivace.optimization.clipping import normalize_gradient as normalize_gradient
 from vivace.optimization.finite_differences import check_gradient as check_gradient
 from vivace.optimization.finite_differences import finite_differences as finite_differences
 from vivace.optimization.finite_differences import relative_error as relative_error
@@ -18,14 +21,11 @@ from vivace.optimization.gradient_descent import Descent as Descent
 from vivace.optimization.gradient_descent import gradient_descent as gradient_descent
 from vivace.optimization.momentum import SGD as SGD
 from vivace.optimization.rmsprop import RMSprop as RMSprop
-from vivace.optimization.stochastic_gradient_descent import Walk as Walk
-from vivace.optimization.stochastic_gradient_descent import minibatches as minibatches
-from vivace.optimization.stochastic_gradient_descent import stochastic_gradient_descent as stochastic_gradient_descent
-from vivace.optimization.clipping import clip_norm as clip_norm
-from vivace.optimization.clipping import clip_value as clip_value
-from vivace.optimization.clipping import normalize_gradient as normalize_gradient
 from vivace.optimization.schedules import cosine as cosine
 from vivace.optimization.schedules import one_cycle as one_cycle
 from vivace.optimization.schedules import scaled_rate as scaled_rate
 from vivace.optimization.schedules import step_decay as step_decay
 from vivace.optimization.schedules import warm_up as warm_up
+from vivace.optimization.stochastic_gradient_descent import Walk as Walk
+from vivace.optimization.stochastic_gradient_descent import minibatches as minibatches
+from vivace.optimization.stochastic_gradient_descent import stochastic_gradient_descent as stochastic_gradient_descent

@@ -88,7 +88,7 @@ def random_features(data: Small, width: int, alpha: float, seed: int) -> tuple[f
 def _claims(report: Report, test: Float[np.ndarray, "r w"], widths: list[int], count: int) -> None:
     """From the peak to the widest, the error falls (3.5.c7); before it, it rises (3.5.x7)."""
     peak, least = SHARES.index(1.0), int(test[:, :7].mean(0).argmin())
-    change, spread = mean_and_spread(test[:, -1] - test[:, peak])
+    change, spread = mean_and_spread((test[:, -1] - test[:, peak]).tolist())
     report.claim(
         "3.5.c7",
         change,
@@ -97,7 +97,7 @@ def _claims(report: Report, test: Float[np.ndarray, "r w"], widths: list[int], c
         unit="points",
         detail=f"test error with {widths[-1]} hidden units, less that with {widths[peak]}; {count} training pictures",
     )
-    rise, spread = mean_and_spread(test[:, peak] - test[:, least])
+    rise, spread = mean_and_spread((test[:, peak] - test[:, least]).tolist())
     report.claim(
         "3.5.x7",
         rise,
