@@ -15,7 +15,7 @@ from vivace.base.errors import InputError
 from vivace.base.images import read_image
 from vivace.base.report import Report
 from vivace.exam import bank
-from vivace.page import Run, check_folder, write_run, write_tour
+from vivace.page import Run, _markdown, check_folder, write_run, write_tour
 
 CHROMIUM = shutil.which("chromium")
 
@@ -147,3 +147,10 @@ def contrast(ink: str, ground: str) -> float:
 
     light, dark = sorted((luminance(ink), luminance(ground)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_norms_power_is_raised_over_the_whole_norm() -> None:
+    """Hung on the right bar alone, as LaTeX is read literally, Chromium lowers that bar."""
+    for text in (r"$\lVert x - y \rVert^2$", r"$\lVert w\rVert_2^2 + \lVert v\rVert_1$"):
+        html = _markdown()(text)
+        assert "&#x02016;</mo></mrow><mn>2</mn>" in html and not re.search(r"<msu[bp]+><mo>&#x02016;", html)

@@ -5,6 +5,7 @@ The page works from a memory stick: pictures inlined, formulas as MathML, no scr
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -89,6 +90,7 @@ def _markdown() -> Callable[[str], str]:
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
     def mathml(latex: str, options: Mapping[str, Any]) -> str:
+        latex = re.sub(r"(\\lVert(?:(?!\\lVert).)+?\\rVert)(?=\s*[\^_])", r"{\1}", latex)  # not the bar's own power
         return convert(latex, display="block" if options["display_mode"] else "inline")
 
     return MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, renderer=mathml).render
