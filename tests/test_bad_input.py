@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from annotated_types import Ge, Gt
 from PIL import Image
 
+from vivace.base.parameters import parameters
 from vivace.base.report import Report
 from vivace.cli import _main
 from vivace.index import Entry, experiments
@@ -150,6 +152,29 @@ def test_one_clear_line(typed: str, said: str, files: Path, monkeypatch: pytest.
     assert any(word in lines[0] for word in said.split("|")), lines[0]
     assert "Traceback" not in shown and "bug" not in lines[0]
     assert contents(files) == before, "nothing is left behind"
+
+
+@pytest.mark.parametrize("entry", experiments(), ids=lambda e: e.key)
+def test_every_flag_of_every_experiment_says_what_is_wrong_with_its_value(
+    entry: Entry, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is not there, a number out of range, a choice that is none: named at once, in one line."""
+    for parameter in parameters(import_module(f"vivace.experiments.{entry.key}").run):
+        if parameter.choices:
+            wrong, said = "nonesuch", str(parameter.choices[0])
+        elif parameter.role != "value":
+            wrong, said = "nowhere/nope.xyz", "nowhere/nope.xyz"
+        elif parameter.kind in (int, float):
+            wrong, said = "nan", "number"
+            bound = next((b for b in parameter.bounds if isinstance(b, Ge | Gt)), None)
+            if bound is not None:
+                wrong, said = str((bound.ge if isinstance(bound, Ge) else bound.gt) - 1), parameter.flag
+        else:
+            continue
+        assert _main(["run", entry.name, "--quick", f"{parameter.flag}={wrong}", "--out", "here"]) == 2, parameter.flag
+        shown = capsys.readouterr().err.splitlines()
+        assert shown[-1].startswith("vivace: ") and said in shown[-1] and "Traceback" not in "".join(shown), shown
+        assert not list(elsewhere.iterdir()), "nothing is left behind"
 
 
 @pytest.mark.parametrize("entry", experiments(), ids=lambda e: e.key)

@@ -85,6 +85,8 @@ def _application(arguments: list[str]) -> Callable[..., Any]:
     """The whole command tree; of the experiments, only the one that is asked for is loaded."""
     if arguments and arguments[0] in {entry.name for entry in index.experiments()}:
         raise InputError(f"methods are run by `vivace run {' '.join(arguments)}`")
+    run_app.registered_commands.clear()  # of an earlier call in the same process
+    app.registered_groups.clear()
     asked = (
         next((word for word in arguments[1:] if not word.startswith("-")), None) if arguments[:1] == ["run"] else None
     )

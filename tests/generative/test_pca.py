@@ -110,6 +110,7 @@ def test_a_share_of_the_variance_takes_as_few_as_reach_it(X: np.ndarray) -> None
 def test_constant_rows_have_no_variance() -> None:
     model = PCA(2).fit(np.ones((5, 3)))
     assert not model.explained_variance_ratio_.any() and np.isfinite(model.components_).all()
+    assert PCA(0.9).fit(np.ones((5, 3))).n_components_ == 1
 
 
 @pytest.mark.parametrize("wanted", [0, 65, 2.5, -1, 1.0001])

@@ -11,6 +11,13 @@ from sklearn.preprocessing import OneHotEncoder
 
 from vivace.base.errors import InputError
 from vivace.base.tables import houses, read_columns
+from vivace.experiments.learning import (
+    feature_matrix,
+    regression_metrics,
+    regression_report,
+    scaling,
+    time_series_split,
+)
 from vivace.learning.feature_matrix import FeatureMatrix
 
 COLUMNS = houses(400).columns
@@ -112,8 +119,33 @@ def test_a_csv_of_ones_own_keeps_text_and_holes(tmp_path: Path) -> None:
         (lambda: FeatureMatrix().transform(TEST), "fit the feature matrix"),
         (lambda: FeatureMatrix().fit(TRAIN).transform({"area": np.ones(3)}), "no column rooms"),
         (lambda: FeatureMatrix().fit(TRAIN).transform(TEST | {"area": TEST["situation"]}), "is text now"),
+        (lambda: FeatureMatrix().fit(TRAIN).transform(TEST | {"situation": TEST["area"]}), "is numbers now"),
     ],
 )
 def test_bad_input_is_named(wrong: Callable[[], Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         wrong()
+
+
+def test_a_table_with_nothing_that_varies_is_still_drawn(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("\n".join(["a,b,c", *(f"5,x,{i}" for i in range(30))]))
+    assert feature_matrix.run(data=tmp_path / "mine.csv", rows=500).artefacts
+
+
+@pytest.mark.parametrize(
+    ("run", "rows", "message"),
+    [
+        (scaling.run, [f"{i},{i * i}" for i in range(13)], "13 rows; at least 14"),
+        (scaling.run, [f"5,{i}" for i in range(30)], "no column beside the target 'b' that varies"),
+        (scaling.run, [f"{i}e40,{i}" for i in range(30)], "beyond 3e38"),
+        (regression_report.run, [f"{i},{i * i}" for i in range(14)], "14 rows; a report needs at least 15"),
+        (regression_report.run, [f"{i}e40,{i}" for i in range(30)], "beyond 3e38"),
+        (regression_metrics.run, [f"{i},{i * i}" for i in range(19)], "19 rows of 1 features; 20 rows"),
+        (time_series_split.run, [f"{i},{i * i}" for i in range(59)], "59 rows; a series of at least 60"),
+    ],
+)
+def test_a_table_that_is_too_small_or_too_large_is_said(run: Any, rows: list[str], message: str, tmp_path: Path
+                                                        ) -> None:  # fmt: skip
+    (tmp_path / "mine.csv").write_text("\n".join(["a,b", *rows]))
+    with pytest.raises(InputError, match=message):
+        run(data=tmp_path / "mine.csv")

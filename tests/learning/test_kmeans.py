@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vivace.base.errors import InputError
+from vivace.experiments.learning.kmeans import directions
 from vivace.learning import KMeans, assign, kmeans_plus_plus, lloyd, update
 
 Step = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -104,6 +105,10 @@ def test_the_start_is_far_apart() -> None:
     X = np.repeat([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0]], 20, axis=0) + np.random.default_rng(0).normal(size=(60, 2))
     starts = [kmeans_plus_plus(X, 3, random_state=seed) for seed in range(50)]
     assert sum(len({tuple(row) for row in (start > 50).tolist()}) == 3 for start in starts) >= 49
+
+
+def test_directions_have_length_one_and_nothing_stays_nothing() -> None:
+    assert directions(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0, 0]]
 
 
 def test_bad_input() -> None:

@@ -1,6 +1,7 @@
 """Polynomial features against scikit-learn, NumPy's polynomials and counting."""
 
 from math import comb
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.polynomial import chebyshev, legendre
+from PIL import Image
 from sklearn import preprocessing
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vivace.base.errors import InputError
+from vivace.experiments.learning.polynomial import run
 from vivace.learning import LinearRegression, PolynomialFeatures
 
 X = np.random.default_rng(0).normal(size=(30, 3))
@@ -98,3 +101,10 @@ def test_a_quadratic_surface_is_found_again() -> None:
 def test_bad_arguments_are_said(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         PolynomialFeatures(**wrong).fit(X)
+
+
+@pytest.mark.parametrize(("size", "grey"), [((1, 1), 90), ((64, 48), 0), ((64, 48), 255)])
+def test_a_picture_without_uneven_light_is_said(size: tuple[int, int], grey: int, tmp_path: Path) -> None:
+    Image.new("L", size, grey).save(tmp_path / "flat.png")
+    with pytest.raises(InputError, match="is even, or there is none"):
+        run(image=tmp_path / "flat.png")

@@ -113,6 +113,14 @@ def test_each_picture_is_drawn_for_itself_and_within_reach() -> None:
     )
 
 
+def test_the_scale_is_drawn_evenly_in_its_logarithm() -> None:
+    square = torch.zeros(400, 1, 41, 41)
+    square[..., 16:25, 16:25] = 1.0
+    side = (random_affine(square, scale=(0.5, 2.0), generator=seeded()).sum((1, 2, 3)) / 81).sqrt()
+    assert 0.4 < side.min() < 0.6 and 1.9 < side.max() < 2.1
+    assert abs(side.log2().mean()) < 0.1  # evenly drawn from 0.5 to 2 it would be 0.25
+
+
 def test_half_are_flipped_and_noise_has_its_deviation() -> None:
     many = PHOTO.repeat(400, 1, 1, 1)[..., :20, :21]
     flipped = random_flip(many, generator=seeded())

@@ -107,6 +107,13 @@ def test_evaluation_depends_on_the_example_alone():
     assert not torch.allclose(layer.train()(x), whole, atol=0.1)
 
 
+def test_eps_and_momentum_are_used():
+    ours, peer = BatchNorm(5, eps=0.5, momentum=0.3), nn.BatchNorm1d(5, eps=0.5, momentum=0.3)
+    x = drawn(8, 5).float()
+    torch.testing.assert_close(ours(x), peer(x))
+    torch.testing.assert_close(ours.eval()(x), peer.eval()(x))
+
+
 def test_bad_input():
     with pytest.raises(InputError, match=r"two values a channel, but the input is \(1, 5\): take a larger batch"):
         BatchNorm(5)(torch.rand(1, 5))

@@ -74,6 +74,11 @@ def test_module_is_torchs_and_weights_go_both_ways(dtype, tolerance):
     torch.testing.assert_close(ours(x), peer(x), rtol=tolerance, atol=tolerance)
 
 
+def test_eps_is_used():
+    x = drawn(2, 12, 5, 4).float()
+    torch.testing.assert_close(GroupNorm(3, 12, eps=0.5)(x), nn.GroupNorm(3, 12, eps=0.5)(x))
+
+
 def test_bad_input():
     with pytest.raises(InputError, match="12 channels can't be taken in 5 groups"):
         GroupNorm(5, 12)

@@ -68,6 +68,11 @@ def test_forgets_contrast_and_tint():
     torch.testing.assert_close(instance_norm(tinted, eps=1e-12), instance_norm(photo, eps=1e-12))
 
 
+def test_eps_is_used():
+    x = drawn(3, 5, 6, 4).float()
+    torch.testing.assert_close(InstanceNorm(5, eps=0.5)(x), nn.InstanceNorm2d(5, eps=0.5)(x))
+
+
 def test_bad_input():
     with pytest.raises(InputError, match=r"two values a channel, but the input is \(2, 5, 1, 1\)"):
         InstanceNorm(5)(torch.rand(2, 5, 1, 1))

@@ -70,6 +70,11 @@ def test_does_not_see_the_batch():
     assert torch.equal(LayerNorm(5)(x)[0], LayerNorm(5)(others)[0])
 
 
+def test_eps_is_used():
+    x = drawn(6, 5).float()
+    torch.testing.assert_close(LayerNorm(5, eps=0.5)(x), nn.LayerNorm(5, eps=0.5)(x))
+
+
 def test_bad_input():
     with pytest.raises(InputError, match=r"over \(5,\), but the input is \(2, 4\)"):
         LayerNorm(5)(torch.rand(2, 4))

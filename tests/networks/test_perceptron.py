@@ -148,6 +148,14 @@ def test_more_classes_than_two() -> None:
     assert names.predict([[-5.0], [20.0]]).tolist() == ["low", "high"]
 
 
+def test_shuffled_rows_are_taken_in_the_order_drawn() -> None:
+    A, y = X[:200], LABELS[:200] == 8
+    order = np.random.RandomState(0).permutation(len(A))
+    shuffled = Perceptron(max_iter=1, shuffle=True, random_state=0).fit(A, y)
+    assert np.array_equal(shuffled.coef_, Perceptron(max_iter=1).fit(A[order], y[order]).coef_)
+    assert not np.array_equal(shuffled.coef_, Perceptron(max_iter=1).fit(A, y).coef_)
+
+
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="all 2 rows are of one class, 7"):
         Perceptron().fit([[0.0], [1.0]], [7, 7])

@@ -55,6 +55,11 @@ def test_module_is_torchs_and_weights_go_both_ways(dtype, tolerance):
     torch.testing.assert_close(ours(x), peer(x), rtol=tolerance, atol=tolerance)
 
 
+def test_eps_is_used():
+    x = drawn(6, 5).float()
+    torch.testing.assert_close(RMSNorm(5, eps=0.5)(x), nn.RMSNorm(5, eps=0.5)(x))
+
+
 def test_bad_input():
     with pytest.raises(InputError, match=r"over \(5,\), but the input is \(2, 4\)"):
         RMSNorm(5)(torch.rand(2, 4))

@@ -94,11 +94,12 @@ class Elementwise(Optimizer):
                 raise InputError(f"{type(self).__name__} takes dense, real gradients; got {g.layout}, {g.dtype}")
             if theta.dtype != dtype or g.dtype != dtype or theta.device != device:
                 return False
-        tensors = [*thetas, *grads, *chain.from_iterable(memory)]
-        if not all(tensor.is_contiguous() for tensor in tensors):
-            strides = [[tensor.stride() for tensor in column if tensor.dim()] for column in columns]
-            return all(column in (strides[0], []) for column in strides)
-        return device.type in ("cpu", "cuda")
+        if device.type not in ("cpu", "cuda"):
+            return False
+        if all(tensor.is_contiguous() for tensor in chain(thetas, grads, *memory)):
+            return True
+        strides = [[tensor.stride() for tensor in column if tensor.dim()] for column in columns]
+        return all(column in (strides[0], []) for column in strides)
 
     def _parts(self, row: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
         """A row cut alike into parts that stay in the processor's cache from one line of the rule to the next."""

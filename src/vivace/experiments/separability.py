@@ -4,9 +4,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import linprog
 
-CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # the inputs of a function of two truth values
-XOR = np.array([False, True, True, False])
-
 
 def separating_plane(X: Float[np.ndarray, "n d"], t: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " d+1"] | None:
     """Weights and, last, intercept with w x + b >= 1 where t, <= -1 elsewhere, their sizes' sum least; or None."""

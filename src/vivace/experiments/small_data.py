@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vivace.base.data import MNIST, Labelled, at_hand, digits, mnist, stratified
 from vivace.base.hooks import evaluating
-from vivace.networks import ACTIVATIONS, Dropout
+from vivace.networks import ACTIVATIONS, Dropout, he_
 
 DataSet = Literal["auto", "mnist", "digits"]
 BATCH = 32
@@ -86,7 +86,7 @@ def build(inputs: int, recipe: Recipe, generator: torch.Generator) -> nn.Sequent
     sizes = (inputs, *recipe.hidden, 10)
     for i, (n, m) in enumerate(pairwise(sizes)):
         linear = nn.Linear(n, m)
-        nn.init.normal_(linear.weight, std=(2 / n) ** 0.5, generator=generator)
+        he_(linear.weight, generator=generator)
         nn.init.zeros_(linear.bias)
         layers.append(linear)
         if i < len(recipe.hidden):

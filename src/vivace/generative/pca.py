@@ -43,7 +43,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         solve = by_covariance if len(X) >= X.shape[1] else by_singular_values
         variances, components, total = solve(X, self.mean_, count)
         if share:
-            count = min(most, int(np.searchsorted(np.cumsum(variances / total), wanted)) + 1)
+            count = min(most, int(np.searchsorted(np.cumsum(variances), wanted * total)) + 1)
         self.n_components_ = count
         self.components_ = positive(components[:count])
         self.explained_variance_ = variances[:count]

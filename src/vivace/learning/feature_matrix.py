@@ -61,6 +61,8 @@ class FeatureMatrix:
         for name in self.holes_:
             next(features)[:] = np.isnan(columns[name])
         for name, known in self.categories_.items():
+            if _is_number(columns[name]):
+                raise InputError(f"column '{name}' was text in the training rows and is numbers now")
             for value in known:
                 next(features)[:] = columns[name] == value
         return X

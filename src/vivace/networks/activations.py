@@ -106,7 +106,7 @@ def identity_slope(z: Numbers) -> Numbers:
 
 
 def step(z: Numbers) -> Numbers:
-    """1 from zero on, else 0: the perceptron's."""
+    """1 from zero on, else 0: Heaviside's. (`Perceptron` fires above zero only.)"""
     return (z >= 0).to(z)
 
 

@@ -55,8 +55,7 @@ def fourier_features(x: Float[Tensor, "*n c"], octaves: int) -> Float[Tensor, "*
 
 
 def gaussian_features(x: Float[Tensor, "*n c"], B: Float[Tensor, "m c"]) -> Float[Tensor, "*n 2*m"]:
-    """cos(2 pi B x) and sin(2 pi B x); the rows of B are frequencies in every direction, drawn once "
-    "(`random_frequencies`)."""
+    """cos(2 pi B x) and sin(2 pi B x); the rows of B are frequencies in every direction, from `random_frequencies`."""
     angles = 2 * math.pi * x @ B.T
     return torch.cat([angles.cos(), angles.sin()], -1)
 

@@ -15,7 +15,7 @@ from vivace.base.optimizer import Elementwise, Group, Tensors, within
 
 
 class Adagrad(Elementwise):
-    """The path of torch.optim.Adagrad. Steps only ever shrink: the sum forgets nothing."""
+    """The path of torch.optim.Adagrad. Rates only ever shrink: the sum forgets nothing."""
 
     fixed: ClassVar = {"lr_decay": 0.0, "initial_accumulator_value": 0.0, "maximize": False}
 

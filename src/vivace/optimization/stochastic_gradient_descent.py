@@ -84,7 +84,7 @@ def stochastic_gradient_descent(
         total, whole = theta.new_zeros(()), len(path)
         for rows in minibatches(n, batch_size, order=order, generator=generator):
             at = theta.detach().requires_grad_()
-            each = loss(at, *(column.index_select(0, rows) for column in data))  # (b,)
+            each = loss(at, *(column.index_select(0, rows.to(column.device)) for column in data))  # (b,)
             (g,) = torch.autograd.grad(each.mean(), at)  # b is this batch's own length, in the last one too
             theta = theta - learning_rate / (1 + decay * updates) * g
             updates += 1

@@ -48,7 +48,8 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits", 
     """
     name, images, labels, classes = _given(data, dataset, side)
     X = pixels(images)
-    many = (name, X) if len(X) > X.shape[1] else ("8 x 8 digits", pixels(digits("train").images))
+    comparable = len(X) > X.shape[1] and np.ptp(X, axis=0).any()  # else directions are not unique
+    many = (name, X) if comparable else ("8 x 8 digits", pixels(digits("train").images))
     report = Report("")
     parts = (
         ("principal components", partial(_rebuilt, report, name, images, labels, classes, min(components, *X.shape))),

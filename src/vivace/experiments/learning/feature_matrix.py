@@ -73,7 +73,7 @@ def _matrix(report: Report, table: Columns, matrix: FeatureMatrix, X: np.ndarray
         "is stored apart.",
     )
     varies = [i for i in range(X.shape[1]) if np.ptp(X[:, i]) > 0][:LARGEST]
-    correlation = np.corrcoef(np.column_stack([X[:, varies], y]), rowvar=False)
+    correlation = np.atleast_2d(np.corrcoef(np.column_stack([X[:, varies], y]), rowvar=False))
     labels = [*(matrix.names_[i] for i in varies), table.target]
     report.figure(
         "correlation",

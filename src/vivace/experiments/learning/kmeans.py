@@ -38,7 +38,7 @@ def run(*, data: FolderPath = None, groups: Annotated[int, Ge(2), Le(100)] = 10,
     """k-means finds groups without labels; whether they are the classes depends on what it is shown.
 
     vivace run kmeans        15 s on two cores; 79 % of digits in their digit's group, 98 % with labels; squares of
-    photographs: adjusted Rand index 0.34 from pixels, 0.94 from a network's features
+    photographs: adjusted Rand index 0.43 from pixels, 0.94 from a network's features
 
     data: a folder of your own pictures to group (sub-folders are looked into, and their names are not used)
     groups: into how many
@@ -137,9 +137,9 @@ def _choices(report: Report, train: Labelled, seed: int) -> None:
                  "Adjusted Rand index of two partitions of the same digits; usual: k = 10, Euclidean, raw pixels. The "
                  "last row compares two distances in another algorithm, which allows any.")  # fmt: skip
     k, _, _, scaling, distance = agree.values()
-    report.claim("1.1.c4", max(k, scaling, distance), low=0.9, detail=f"agreement of the groups when k is 5 for 10 "
+    report.claim("1.1.c4", min(k, scaling, distance), low=0.9, detail=f"agreement of the groups when k is 5 for 10 "
                  f"({k:.2f}), pixels are scaled ({scaling:.2f}), the distance is Manhattan's ({distance:.2f}): the "
-                 "largest; near 1, choosing would be no guidance")  # fmt: skip
+                 "least; near 1, choosing would be no guidance")  # fmt: skip
 
 
 def _photographs(report: Report, count: int, side: int, groups: int, seed: int) -> None:
@@ -217,8 +217,9 @@ def _film(report: Report, train: Labelled, seed: int) -> None:
 
 
 def directions(X: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Rows of length 1: Euclidean distance then compares angles."""
-    return X / np.linalg.norm(X, axis=1, keepdims=True)
+    """Rows of length 1: Euclidean distance then compares angles. A row of zeros (a network may see nothing) stays."""
+    length = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(length > 0, length, 1)
 
 
 def names_of(y: Groups, labels: Groups) -> Int[np.ndarray, " k"]:

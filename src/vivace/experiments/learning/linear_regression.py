@@ -9,15 +9,16 @@ import torch
 from annotated_types import Ge, Le
 from matplotlib.figure import Figure
 from sklearn.base import clone
-from sklearn.model_selection import KFold, cross_val_predict
-from threadpoolctl import threadpool_limits
+from sklearn.model_selection import cross_val_predict
 
 from vivace.base.drawing import BLUE, ORANGE, drawing
 from vivace.base.parameters import FilePath, Seed, checked
-from vivace.base.report import Report, Step, Tell, ignore
+from vivace.base.report import Report, Tell, ignore
 from vivace.base.tables import Table, diabetes, read_table
 from vivace.experiments.least_squares import COMPARED, apart, settled, standard, stations
+from vivace.experiments.parts import in_turn
 from vivace.learning import LinearRegression, mse
+from vivace.learning.splits import KFold
 from vivace.networks import MLP
 
 QUICK = {"steps": 10_000}
@@ -46,10 +47,7 @@ def run(*, data: FilePath = None, target: str | None = None, steps: Annotated[in
         ("the same weights on foot", lambda: _on_foot(report, A, b, steps)),
         ("the same loop for a network", lambda: _network(report, A, b, seed)),
     ]
-    with threadpool_limits(1):
-        for i, (what, part) in enumerate(parts):
-            tell(Step(i, len(parts), what))
-            part()
+    in_turn(parts, tell)
     report.claims.sort(key=lambda claim: claim.id)
     return report
 

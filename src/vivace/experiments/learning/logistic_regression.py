@@ -116,7 +116,7 @@ def _named(report: Report, every: Labelled, side: int, seed: int) -> None:
     scores, said = {}, np.zeros_like(truth)
     for name, see, C in (("pixels", pixels, 0.1), ("network", partial(cnn_features, side=side), 0.01)):
         X, X_test = see(train.images), see(test.images)
-        mean, scale = X.mean(0), X.std(0).mean()
+        mean, scale = X.mean(0), X.std(0).mean() or 1.0  # all pictures alike: nothing to divide by
         model = LogisticRegression(C=C).fit((X - mean) / scale, y)
         said = model.predict((X_test - mean) / scale)
         scores[name] = 100 * float(np.mean(said == truth))

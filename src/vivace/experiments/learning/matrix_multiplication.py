@@ -140,7 +140,7 @@ def _coordinates(report: Report, picture: Float[Tensor, "3 h w"]) -> None:
     back = linear_layer(there, OPPONENT.T, np.zeros(3))  # orthogonal: the inverse is the transpose
     shape = picture.shape[1:]
     brightness, *axes = (torch.from_numpy(column).float().view(1, *shape) for column in there.T)
-    shown = {"red, green, blue": picture, "brightness": brightness / brightness.max()}
+    shown = {"red, green, blue": picture, "brightness": brightness / brightness.max().clamp(min=1e-6)}  # black has none
     shown |= {name: 0.5 + axis / 2 for name, axis in zip(("blue (bright) or yellow", "red (bright) or green"), axes,
                                                          strict=True)}  # fmt: skip
     report.images("coordinates", shown, f"One product of {len(colors):,} pixels with a 3 x 3 matrix: the same "

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Le
 from scipy import linalg
-from threadpoolctl import threadpool_limits
 
 from vivace.base.parameters import FilePath, Seed, checked
-from vivace.base.report import Report, Step, Tell, ignore
+from vivace.base.report import Report, Tell, ignore
 from vivace.base.tables import diabetes, read_table
 from vivace.experiments.least_squares import COMPARED, apart, settled, standard, stations, with_twin
+from vivace.experiments.parts import in_turn
 from vivace.experiments.timing import exponent_of, quickest
 from vivace.learning import LinearRegression, Ridge, gradient_descent, mse, mse_gradient
 
@@ -57,10 +57,7 @@ def run(*, data: FilePath = None, target: str | None = None,
         ("what it costs in rows", lambda: _rows(report, samples, generator)),
         ("what it costs in features", lambda: _features(report, features, generator)),
     ]
-    with threadpool_limits(1):
-        for i, (what, part) in enumerate(parts):
-            tell(Step(i, len(parts), what))
-            part()
+    in_turn(parts, tell)
     report.claims.sort(key=lambda claim: claim.id)
     return report
 

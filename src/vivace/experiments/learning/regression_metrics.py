@@ -8,6 +8,7 @@ from sklearn.linear_model import QuantileRegressor
 from threadpoolctl import threadpool_limits
 
 from vivace.base.drawing import BLUE, ORANGE, drawing
+from vivace.base.errors import InputError
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.base.tables import Table, diabetes, houses, read_table
@@ -46,6 +47,9 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
     seed: for splits, noise and houses
     """
     table = read_table(data, target) if data else diabetes()
+    least = max(FEW + 5, 2 * (len(table.names) + 3))  # half of them must outnumber the features and one of noise
+    if len(table.y) < least:
+        raise InputError(f"{data} has {len(table.y)} rows of {len(table.names)} features; {least} rows are needed")
     report = Report(
         f"What metrics say of a regression: {table.target} from {len(table.names)} features",
         "$\\text{RMSE} = \\sqrt{\\frac1n\\sum e_i^2}$ and $\\text{MAE} = \\frac1n\\sum |e_i|$ are in the target's "
@@ -150,7 +154,7 @@ def _useless_features(report: Report, table: Table, generator: np.random.Generat
     """Columns of noise, one more at a time: R^2 of the rows fitted to, adjusted, and of other rows."""
     parts = three_way_split(len(table.y), ratio=(50, 0, 50), random_state=0)
     d = table.X.shape[1]
-    most = max(1, min(NOISE, len(parts.train) - d - 2))
+    most = min(NOISE, len(parts.train) - d - 2)
     X = np.column_stack([StandardScaler().fit_transform(table.X), generator.normal(size=(len(table.y), most))])
     y = table.y
     lines: dict[str, list[float]] = {"rows fitted to": [], "adjusted": [], "rows not seen": []}

@@ -6,17 +6,18 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 from scipy import optimize
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from vivace.base.drawing import GREY, PALETTE, drawing
 from vivace.base.parameters import FilePath, Seed, checked
-from vivace.base.report import Report, Step, Tell, ignore
+from vivace.base.report import Report, Tell, ignore
 from vivace.base.tables import Table, diabetes, read_table
 from vivace.experiments.least_squares import standard
+from vivace.experiments.parts import in_turn
 from vivace.learning import Lasso, LinearRegression, Ridge, lasso_path, ridge_path
+from vivace.learning.scaling import StandardScaler
+from vivace.learning.splits import KFold
 
 QUICK = {"repeats": 20}
 
@@ -47,10 +48,7 @@ def run(*, data: FilePath = None, target: str | None = None, repeats: Annotated[
         ("errors on new rows", lambda: _generalisation(report, generator, repeats)),
         ("collinear features", lambda: _collinear(report, generator, repeats)),
     ]
-    with threadpool_limits(1):
-        for i, (what, part) in enumerate(parts):
-            tell(Step(i, len(parts), what))
-            part()
+    in_turn(parts, tell)
     return report
 
 

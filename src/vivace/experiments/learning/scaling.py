@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
+from vivace.base.errors import InputError
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.base.tables import Columns, houses
@@ -24,6 +25,7 @@ QUICK = {"rows": 3000}
 ARRIVED = 1e-6  # of the target's variance: how near to the least loss descent must come
 THREE = ("area", "bedrooms", "age")  # scales of 1500, 3 and 10
 SEEN = 3000  # steps drawn
+NEIGHBOURS = 10
 COMPARED = 5000  # rows at most that models are fitted to, raw and scaled
 
 
@@ -41,6 +43,12 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
     seed: for the houses, the holes and the split
     """
     table, matrix, X, y, asked, truth = matrices(data, target, rows=rows, seed=seed)
+    if len(X) < NEIGHBOURS:
+        raise InputError(f"{data} has {len(table.y)} rows; at least 14 are needed")
+    if not np.ptp(X, axis=0).any():
+        raise InputError(f"{data} has no column beside the target '{table.target}' that varies")
+    if np.abs(X).max() > np.finfo(np.float32).max:
+        raise InputError(f"{data} holds features beyond 3e38, which trees don't take; another unit would help")
     report = Report(
         f"Scaling the {X.shape[1]} columns of {table.name}",
         "A z-score is $z = (x - \\mu)/\\sigma$, min-max scaling $(x - x_{min})/(x_{max} - x_{min})$, with the numbers "
@@ -53,7 +61,7 @@ def run(*, data: FilePath = None, target: str | None = None, rows: Annotated[int
         tell(Step(1, 3, "descent, raw and scaled"))
         _descent(report, houses(rows, seed=seed))
         tell(Step(2, 3, "who minds the scale"))
-        _invariance(report, X, y, asked, truth)
+        _invariance(report, X, y, asked, truth, table.y.std())
     report.claims.sort(key=lambda claim: claim.id)
     return report
 
@@ -87,7 +95,7 @@ def _statistics(report: Report, X: np.ndarray, asked: np.ndarray, names: list[st
 
 
 def _descent(report: Report, table: Columns) -> None:
-    """Area, bedrooms and age with an intercept: steps of the best fixed size until descent has arrived."""
+    """Area, bedrooms and age with an intercept: steps of size 1/L until descent has arrived."""
     raw = np.nan_to_num(np.column_stack([table.columns[name] for name in THREE]), nan=3.0)
     y = table.y - table.y.mean()
     designs = {
@@ -114,7 +122,7 @@ def _descent(report: Report, table: Columns) -> None:
         "of the variance from its least. Counted from the Hessian's eigenvalues, exactly.",
     )
     report.curve("descent", lines, x="step", y="loss above the least, of the variance", log_x=True, log_y=True,
-                 caption="The same houses, the same model, each with its own best step size 1/L.")  # fmt: skip
+                 caption="The same houses, the same model, each with its columns' step size 1/L.")  # fmt: skip
     report.claim(
         "1.7.c3",
         steps["raw"] / steps["standardised"],
@@ -146,14 +154,15 @@ def _loss(A: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
     return float(np.mean(np.square(A @ w - y)))
 
 
-def _invariance(report: Report, X: np.ndarray, y: np.ndarray, asked: np.ndarray, truth: np.ndarray) -> None:
-    """Five models with raw and with standardised columns: do their predictions move?"""
+def _invariance(report: Report, X: np.ndarray, y: np.ndarray, asked: np.ndarray, truth: np.ndarray, spread: float
+                ) -> None:  # fmt: skip
+    """Four models with raw and with standardised columns: do their predictions move, in units of `spread`?"""
     few = slice(0, COMPARED)
     models: dict[str, Callable[[], Any]] = {
         "least squares": LinearRegression,
         "decision tree": lambda: DecisionTreeRegressor(min_samples_leaf=5, random_state=0),
         "ridge, penalty 1000": lambda: Ridge(1000.0),
-        "10 nearest neighbours": lambda: KNeighborsRegressor(10),
+        "10 nearest neighbours": lambda: KNeighborsRegressor(NEIGHBOURS),
     }
     rows, moved, rescaled = [], {}, {}
     powers = 2.0 ** -np.log2(StandardScaler().fit(X).scale_).round()  # multiplying by these rounds nothing
@@ -162,7 +171,7 @@ def _invariance(report: Report, X: np.ndarray, y: np.ndarray, asked: np.ndarray,
         scaled = make_pipeline(StandardScaler(), make()).fit(X[few], y[few]).predict(asked)
         by_two = make().fit(X[few] * powers, y[few]).predict(asked * powers)
         moved[name], rescaled[name] = (
-            float(np.sqrt(np.mean(np.square(plain - other))) / truth.std()) for other in (scaled, by_two)
+            float(np.sqrt(np.mean(np.square(plain - other))) / spread) for other in (scaled, by_two)
         )
         rows.append((name, r2_score(truth, plain), r2_score(truth, scaled), f"{moved[name]:.1e}"))
     report.table(
@@ -176,8 +185,9 @@ def _invariance(report: Report, X: np.ndarray, y: np.ndarray, asked: np.ndarray,
         "1.7.c4",
         max(rescaled["least squares"], rescaled["decision tree"]),
         high=1e-6,
-        detail="columns multiplied by powers of two, which rounds nothing: RMS move of the test predictions, of their "
-        f"spread: least squares {rescaled['least squares']:.1e}, tree {rescaled['decision tree']:.1e}",
+        detail="columns multiplied by powers of two, which rounds nothing: RMS move of the test predictions, "
+        f"in deviations of the target: least squares {rescaled['least squares']:.1e}, "
+        f"tree {rescaled['decision tree']:.1e}",
     )
     report.claim(
         "1.7.x5",

@@ -63,20 +63,23 @@ def run(*, rows: Annotated[int, Ge(30_000), Le(3_000_000)] = 1_000_000, seed: Se
 
 
 def _sizes(report: Report) -> None:
-    """Every n up to 2000, with and without classes, by group; and what plain rounding would do."""
+    """Every n up to 2000, with and without classes; and what plain rounding would do."""
     wrong = 0
     for n in range(1, LARGEST_SWEPT + 1):
         labels = np.arange(n) % 7 % 3
         for given in (None, labels):
             parts = three_way_split(n, labels=given, random_state=n)
             together = np.concatenate(parts)
-            wrong += len(together) != n or len(np.unique(together)) != n or together.max() >= n
+            sizes = np.array([len(part) for part in parts])
+            off_share = (np.abs(sizes - n * np.array([0.7, 0.15, 0.15])) >= 1).any()
+            wrong += off_share or len(together) != n or len(np.unique(together)) != n or together.max() >= n
     report.claim(
         "1.2.c1",
         int(wrong),
         high=0,
         unit="splits",
-        detail=f"of {2 * LARGEST_SWEPT:,} (n = 1 to {LARGEST_SWEPT:,}, plain and stratified) with a row lost or twice",
+        detail=f"of {2 * LARGEST_SWEPT:,} (n = 1 to {LARGEST_SWEPT:,}, plain and stratified) with a row lost or twice, "
+        "or a size a row or more off its share",
     )
     off = sum(round(0.7 * n) + 2 * round(0.15 * n) != n for n in range(1, LARGEST_SWEPT + 1))
     report.claim(

@@ -114,7 +114,7 @@ def _loss(report: Report, A: np.ndarray, b: np.ndarray, steps: int, generator: n
 
 
 def _outlier(report: Report, A: np.ndarray, b: np.ndarray) -> None:
-    """One target misread by a factor of ten deviations: what each loss makes of it."""
+    """One target misread by ten deviations: what each loss makes of it."""
     wrong = b.copy()
     worst = int(np.argmax(np.linalg.norm(A, axis=1)))  # far out, as typing errors are: it has leverage
     wrong[worst] += 10 * np.sign(A[worst] @ (A.T @ b))

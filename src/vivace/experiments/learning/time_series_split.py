@@ -1,5 +1,6 @@
 """Experiment: cross-validation of a series: shuffled folds, forward chaining, and what the future brought."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def run(*, data: FilePath = None, target: str | None = None, series: Annotated[i
     series: how many series are made and averaged over
     seed: for the series and the folds
     """
+    own = None if data is None else _own(data, target)
     report = Report(
         "Series: shuffled k-fold promises what the future does not keep",
         f"Series $y_t = {MEMORY}\\,y_{{t-1}} + \\epsilon_t$ on a slow wave: {LENGTH} steps are known and the next "
@@ -62,15 +64,20 @@ def run(*, data: FilePath = None, target: str | None = None, series: Annotated[i
     example = _made(np.random.default_rng((seed, typical)))
     report.figure("splits", _drawn_splits(), "Which steps train and which test. Forward chaining never looks ahead.")
     report.figure("gaps", _drawn_gaps(example), "Why shuffling flatters: a left-out step lies between its neighbours.")
-    if data:
-        y = read_table(data, target).y
-        ahead = max(1, len(y) // 20)
-        if len(y) < 60:
-            raise InputError(f"{data} has {len(y)} rows; a series of at least 60 is needed")
-        own = [(name, *(f"{value:.4g}" for value in errors(y, 0, ahead)))
-               for name, errors in zip(names, (_smooth_errors, _lag_errors), strict=True)]  # fmt: skip
-        report.table("yours", columns, own, f"Your series: the last {ahead} of {len(y)} rows are the future.")
+    if own is not None:
+        ahead = len(own) // 20
+        rows = [(name, *(f"{value:.4g}" for value in errors(own, 0, ahead)))
+                for name, errors in zip(names, (_smooth_errors, _lag_errors), strict=True)]  # fmt: skip
+        report.table("yours", columns, rows, f"Your series: the last {ahead} of {len(own)} rows are the future.")
     return report
+
+
+def _own(data: str | Path, target: str | None) -> np.ndarray:
+    """The file's series; of its last twentieth at least three steps can be asked."""
+    y = read_table(data, target).y
+    if len(y) < 60:
+        raise InputError(f"{data} has {len(y)} rows; a series of at least 60 is needed")
+    return y
 
 
 def _claims(report: Report, shuffled: np.ndarray, chained: np.ndarray) -> None:

@@ -101,7 +101,7 @@ def _shown(report: Report, source: ImagePath, seed: int) -> None:
 
 
 def _claims(report: Report, six_nine: dict[str, list[float]], errors: dict[str, list[float]]) -> None:
-    """Rotation by its range, and flips, on digits (3.4.Q3.c2, x4; 3.5.c4)."""
+    """Rotation by its range, and flips, on digits (3.4.Q3.c2, 3.5.c4)."""
     plain = "turned by up to 0"
     both = {name: (mean_and_spread(errors[name]), mean_and_spread(six_nine[name])) for name in errors}
     rows = [(name, *(f"{mean:.1f} ± {spread:.1f}" for mean, spread in values)) for name, values in both.items()]

@@ -79,9 +79,7 @@ class Study:
 def _skips(report: Report, study: Study) -> None:
     curves, right = {}, {}
     for label, skip in (("with skips", True), ("without", False)):
-        curves[label], right[label] = study.trained(
-            f"50 layers {label}", partial(_fifty, skip)
-        )  # fmt: skip
+        curves[label], right[label] = study.trained(f"50 layers {label}", partial(_fifty, skip))
     epochs = range(1, study.epochs + 1)
     report.curve("skips", {label: (epochs, losses) for label, losses in curves.items()}, x="epoch",
                  y="training cross-entropy", log_y=True,

@@ -43,12 +43,11 @@ def run(*, dataset: DataSet = "auto", few: Annotated[int, Ge(50), Le(1000)] = 50
     _switch(report, seed)
     trained: dict[float, dict[float, list[Learned]]] = {}
     for part, share in enumerate((wrong, 0.0)):
+        data = [small_data(dataset, few, share, s) for s in range(seed, seed + runs)]
         for i, rate in enumerate(RATES):
             tell(Step(part * len(RATES) + i, 2 * len(RATES), f"training with p = {rate}, {share:.0%} of labels wrong"))
             recipe = Recipe(epochs=epochs, drop=rate)
-            trained.setdefault(share, {})[rate] = [
-                learn(small_data(dataset, few, share, s), recipe, s) for s in range(seed, seed + runs)
-            ]
+            trained.setdefault(share, {})[rate] = [learn(one, recipe, s) for s, one in enumerate(data, start=seed)]
     _gap(report, trained, wrong)
     return report
 
@@ -92,14 +91,14 @@ def _scale(report: Report, seed: int) -> None:
 @torch.no_grad()
 def _switch(report: Report, seed: int) -> None:
     """Two passes of one batch while training, and two while predicting (3.5.c6)."""
-    net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), Dropout(0.5), nn.Linear(128, 10))
     x = torch.rand(32, 64, generator=torch.Generator().manual_seed(seed))
 
     def differing() -> float:
         return (net(x) != net(x)).double().mean().item()
 
     with torch.random.fork_rng():
-        net.train()
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), Dropout(0.5), nn.Linear(128, 10))
         training = differing()
         net.eval()
         predicting = differing()

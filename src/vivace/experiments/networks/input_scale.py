@@ -11,6 +11,7 @@ from sklearn.datasets import load_breast_cancer
 from torch import Tensor, nn
 
 from vivace.base.data import Labelled, stratified
+from vivace.base.errors import InputError
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.base.tables import Table, diabetes, read_table
@@ -44,6 +45,8 @@ def run(*, data: FilePath = None, target: str | None = None, epochs: Annotated[i
     seed: of the weights and the split
     """
     table = diabetes() if data is None else read_table(data, target)
+    if len(table.names) < 2:
+        raise InputError(f"{table.name} has one column of numbers beside the target; two or more are needed")
     report = Report(
         "Input scales: saturation, slow descent, and batch norm as a first layer",
         f"A sigmoid layer on digits of several scales; gradient descent on {table.name}, whose columns are given in "
@@ -153,7 +156,7 @@ def _min_max(report: Report, table: Table, seed: int) -> None:
         varies = high > low
         scaled = (new - low)[:, varies] / (high - low)[varies]
         outside.append(((scaled < 0) | (scaled > 1)).any(1).sum())
-        ends += [scaled.min(), scaled.max()]
+        ends += [scaled.min(initial=0.0), scaled.max(initial=1.0)]  # of no column, where none varied in those seen
     report.claim("2.12.Q2.c3", np.mean(outside), high=0, unit="rows", detail=f"of {len(new)} new ones with a value "
                  f"outside [0, 1], mean of {SPLITS} splits; from {min(ends):.2f} to {max(ends):.2f}")  # fmt: skip
     constant = np.column_stack([seen[:, :2], np.full(len(seen), 3.0)])
@@ -166,8 +169,8 @@ def _min_max(report: Report, table: Table, seed: int) -> None:
         for name, formula in formulas.items():
             lost[name] = int(np.isnan(formula(constant)).any(0).sum())
     each = ", ".join(f"{name} {count}" for name, count in lost.items())
-    report.claim("2.12.Q2.x2", max(lost.values()), high=0, unit="columns", detail="that become NaN where one of "
-                 f"three is constant, by the formulas as printed: {each}")  # fmt: skip
+    report.claim("2.12.Q2.x2", max(lost.values()), high=0, unit="columns", detail=f"of {constant.shape[1]}, of which "
+                 f"one is constant, become NaN by the formulas as printed: {each}")  # fmt: skip
 
 
 def _batch_norm(report: Report, epochs: int, nets: int, seed: int) -> None:

@@ -155,7 +155,7 @@ def _turning(report: Report, learned: Sequence[Learned]) -> None:
     rises = [one.curves["validation error"][-1] - one.curves["validation error"][best] for one in learned]
     report.claim(
         "3.5.c1",
-        mean_and_spread(rises)[0] if training[-1] < training[best] else 0.0,
+        float(np.mean(rises)) if training[-1] < training[best] else 0.0,
         low=1,
         unit="points",
         detail=f"rise of the mean validation error from its least (epoch {best + 1}) to the last; the training error "

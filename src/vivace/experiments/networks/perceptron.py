@@ -183,7 +183,7 @@ def _film(X: Float[np.ndarray, "n 2"], t: Bool[np.ndarray, " n"], path: list[Wei
     figure.set_dpi(100)
     for k, (name, color) in enumerate(zip(classes, (BLUE, ORANGE), strict=True)):
         ax.plot(*X[t == k].T, ".", color=color, label=name, markersize=4)
-    (low, high), margin = (X.min(0), X.max(0)), 0.1 * np.ptp(X, axis=0)
+    (low, high), margin = (X.min(0), X.max(0)), 0.1 * np.ptp(X, axis=0).clip(0.1)
     ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]),
            xlabel="first principal component", ylabel="second")  # fmt: skip
     ax.legend(frameon=False, loc="upper right")

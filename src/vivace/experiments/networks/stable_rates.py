@@ -17,7 +17,7 @@ from vivace.base.drawing import PALETTE, drawing
 from vivace.base.parameters import Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.classifier import accuracy
-from vivace.networks import BatchNorm, LayerNorm
+from vivace.networks import BatchNorm, LayerNorm, he_
 
 QUICK = {"steps": 150, "runs": 2}
 
@@ -67,7 +67,7 @@ def net(norm: Callable[[], nn.Module], layers: int, generator: torch.Generator) 
     parts: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         linear = nn.Linear(inputs, outputs)
-        nn.init.normal_(linear.weight, std=math.sqrt(2 / inputs), generator=generator)
+        he_(linear.weight, generator=generator)
         nn.init.zeros_(linear.bias)
         parts += [linear, norm(), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *parts[:-2])

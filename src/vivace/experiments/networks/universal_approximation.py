@@ -55,7 +55,7 @@ def run(*, widest: Annotated[int, Ge(4), Le(512)] = 64, activation: Bend = "tanh
     starts: random starts of each net, of which the best counts
     seed: of the random starts
     """
-    widths = [2**k for k in range(int(math.log2(widest)) + 1)]
+    widths = [widest >> k for k in reversed(range(widest.bit_length()))]
     report = Report(
         "One hidden layer comes near any continuous function, on a bounded interval",
         f"Nets 1-n-1 with {activation} learn four functions on $[-\\pi, \\pi]$ from {POINTS} points. The error is the "

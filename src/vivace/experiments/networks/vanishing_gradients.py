@@ -181,8 +181,8 @@ def _stacks(report: Report, data: Labelled, width: int, seeds: Sequence[int]) ->
 
 
 def _factor(ratio: float) -> float:
-    """How many times larger or smaller."""
-    return max(ratio, 1 / ratio)
+    """How many times larger or smaller; infinite where nothing is left."""
+    return max(ratio, 1 / ratio) if ratio else math.inf
 
 
 def recurrent(kind: Callable[..., nn.RNNBase], *, forget: float = 0.0, seed: int) -> nn.RNNBase:

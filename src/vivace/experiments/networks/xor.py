@@ -249,4 +249,4 @@ def _learnt(report: Report, starts: int, steps: int, learning_rate: float, seed:
 
 
 def _numbers(values: Tensor | np.ndarray | Sequence[float]) -> str:
-    return ", ".join(f"{float(value):.3g}" for value in values)
+    return ", ".join(f"{float(value):.4g}" for value in values)

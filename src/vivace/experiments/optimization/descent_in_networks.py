@@ -200,8 +200,8 @@ def _flat_places(report: Report, train: Labelled, points: int, seed: int, tell: 
         axes.plot([loss for loss, *_ in places], [100 * share for _, share, _ in places], "o", color=color, label=name)
     axes.set(xlabel="loss", ylabel="directions that lead down, %", ylim=(-2, None))
     axes.legend(frameon=False)
-    report.figure("flat-places", figure, f"Negative eigenvalues of the Hessian of a net of {count} weights. Every flat "
-                  "place that was found is a saddle, and descent with momentum has passed by them.")  # fmt: skip
+    report.figure("flat-places", figure, f"Negative eigenvalues of the Hessian of a net of {count} weights: a flat "
+                  "place that has any is a saddle. Grey: where descent with momentum ends, same starts.")  # fmt: skip
     minima = sum(share == 0 for _, share, _ in flat) / points
     report.claim("2.4.c6", minima, low=0.5, detail=f"share of minima among {points} places with a gradient of at most "
                  f"{max(size for *_, size in flat):.2g} of the first; {min(s for _, s, _ in flat):.0%} to "

@@ -86,7 +86,7 @@ def run(*, data: FilePath = None, target: str | None = None, epochs: Annotated[i
     """The pseudocode of batch, stochastic and mini-batch descent: what it raises, and what it takes to run.
 
     vivace run descent_pseudocode        5 s on two cores; none of three printed routines runs, all repaired ones
-    come within 0.5 % of the least-squares loss, and the loss never falls below the printed threshold
+    go 99.5 % of the way down to the least-squares loss, and the loss never falls below the printed threshold
 
     data: a CSV file whose rows are fitted by least squares (default: scikit-learn's diabetes patients)
     target: its column to predict (default: the last)

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from vivace.base.data import Labelled
 from vivace.base.drawing import PALETTE, drawing
+from vivace.base.errors import InputError
 from vivace.base.parameters import FolderPath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.networks.mlp import pictures
@@ -24,6 +25,7 @@ QUICK = {"dataset": "digits", "count": 1437}
 
 HIDDEN = 128
 RATES = tuple(0.0125 * 2**k for k in range(6))
+FEWEST = 20  # steps
 
 Schedule = Callable[[Optimizer, int], LRScheduler]
 
@@ -65,6 +67,9 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
     train = train.taken(order[:count])
     batch = min(batch, len(train.labels))
     steps = epochs * (len(train.labels) // batch)
+    if steps < FEWEST:
+        raise InputError(f"{steps} steps are too few to see a schedule, {FEWEST} at least are needed: more "
+                         "--epochs, more pictures or a smaller --batch")  # fmt: skip
     report = Report(
         "Learning-rate schedules, at the same budget",
         f"MLPs with {HIDDEN} hidden units learn {len(train.labels):,} of {name}, {epochs} times, in batches of "
