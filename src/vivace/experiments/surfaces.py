@@ -73,7 +73,7 @@ def film_paths(surface: Surface, paths: Mapping[str, Path], *, frames: int = 40)
     lines = [axes.plot([], [], color=color, linewidth=1.4, label=label)[0]
              for label, color in zip(paths, PALETTE, strict=False)]  # fmt: skip
     heads = [axes.plot([], [], "o", color=line.get_color())[0] for line in lines]
-    figure.legend(frameon=False, loc="outside upper left", ncols=2, fontsize=9)
+    figure.legend(frameon=False, loc="outside upper left", ncols=2, fontsize=8)
     shots = []
     for end in np.unique(np.geomspace(1, max(map(len, walks)), frames).round().astype(int)):
         for line, head, walk in zip(lines, heads, walks, strict=True):

@@ -88,8 +88,8 @@ def _three_paths(report: Report, rows: LeastSquares, names: list[str], generator
                       labels=(f"weight of {names[two[0]]}", f"weight of {names[two[1]]}"))  # fmt: skip
     n = len(rows.b)
     start = few.best - 0.6
-    variants = {"stochastic, 1 pass: noisy": (1, 0.02, 1), "mini-batches of 32, 5 passes: between": (32, 0.1, 5),
-                "batch, 40 passes: smooth": (n, 0.1, 40)}  # fmt: skip
+    variants = {"noisy: single rows, 1 pass": (1, 0.02, 1), "between: batches of 32, 5 passes": (32, 0.1, 5),
+                "smooth: all rows, 40 passes": (n, 0.1, 40)}  # fmt: skip
     paths = {name: stochastic_gradient_descent(squared, start, (few.A, few.b), batch_size=m, learning_rate=rate,
                                                epochs=epochs, generator=generator).path
              for name, (m, rate, epochs) in variants.items()}  # fmt: skip
