@@ -19,7 +19,7 @@ from vivace.base.parameters import FolderPath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.networks.mlp import pictures
 from vivace.experiments.side_by_side import SideBySide
-from vivace.optimization import cosine, one_cycle, scaled_rate, step_decay, warm_up
+from vivace.optimization import cosine, one_cycle, step_decay, warm_up
 
 QUICK = {"dataset": "digits", "count": 1437}
 
@@ -50,7 +50,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
         count: Annotated[int, Ge(64), Le(60_000)] = 4800, epochs: Annotated[int, Ge(1), Le(100)] = 3,
         batch: Annotated[int, Ge(1), Le(1024)] = 16, runs: Annotated[int, Ge(1), Le(20)] = 4,
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
-    """What a schedule is, what it buys, and that a rule for the batch size is none.
+    """What a schedule is, and what it buys.
 
     vivace run schedules        60 s on two cores; a cosine ends at two thirds of the best constant rate's loss
 
@@ -77,7 +77,6 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
     )
     shares = {label: walked(schedule, steps) for label, schedule in SCHEDULES.items()}
     _drawn(report, shares)
-    _rule_is_no_schedule(report, shares["cosine"], steps)
     found, curves = {}, {}
     for i, (label, share) in enumerate(shares.items()):
         tell(Step(i, len(shares), label))
@@ -108,20 +107,6 @@ def _drawn(report: Report, shares: Mapping[str, Sequence[float]]) -> None:
     for ax in axes[:, 0]:
         ax.set_ylabel("share of the rate")
     report.figure("schedules", figure, "Each schedule, as a share of the highest rate.")
-
-
-def _rule_is_no_schedule(report: Report, falling: Sequence[float], steps: int) -> None:
-    """How many rates a training runs through whose rate was scaled for its batch (2.7.x8)."""
-    weight = torch.ones(1, requires_grad=True)
-    optimizer = SGD([weight], lr=scaled_rate(0.1, 128, 32, rule="sqrt"))
-    rates = set()
-    for _ in range(steps):
-        rates.add(optimizer.param_groups[0]["lr"])
-        weight.grad = weight.detach().clone()
-        optimizer.step()
-    report.claim("2.7.x8", len(rates), low=2, unit="rates", detail=f"in {steps} steps after 0.1 was scaled from "
-                 "batch 32 to 128 "
-                 f"({rates.pop():.3g} throughout); a cosine runs through {len(set(falling)):,}")  # fmt: skip
 
 
 def _trained(train: Labelled, test: Labelled, batch: int, share: Sequence[float], seeds: Sequence[int]
