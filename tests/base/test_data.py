@@ -198,6 +198,9 @@ def test_folder(tmp_path):
     assert images.shape == (3, 3, 8, 8) and labels.tolist() == [0, 1, 1] and classes == folder.classes
     assert (images[1, 0] > 0.95).all() and (images[1, 2] < 0.05).all()
     assert ImageFolder(tmp_path, size=8, grey=True)[1][0].shape == (1, 8, 8)
+    whole = ImageFolder(tmp_path / "red", size=8, flat=True)
+    assert whole.classes == ("red",) and len(whole) == 2
+    assert ImageFolder(tmp_path, size=8, flat=True).classes == folder.classes
 
 
 def test_folders_that_cannot_be_used(tmp_path):

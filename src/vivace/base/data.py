@@ -98,15 +98,18 @@ def digits(split: Split) -> Labelled:
 class ImageFolder(Dataset[tuple[Tensor, int]]):
     """A folder with one sub-folder of pictures for each class; a picture is read when it is asked for.
 
-    Each is cut to the middle square and brought to `size`. InputError: no folder, no sub-folder, one without a picture;
-    and, when it is read, a picture that is broken, by name.
+    Each is cut to the middle square and brought to `size`. With `flat`, where classes don't matter, a folder without
+    sub-folders is one class of its own name. InputError: no folder, no sub-folder, one without a picture; and, when it
+    is read, a picture that is broken, by name.
     """
 
-    def __init__(self, folder: str | Path, *, size: int, grey: bool = False) -> None:
+    def __init__(self, folder: str | Path, *, size: int, grey: bool = False, flat: bool = False) -> None:
         root = Path(folder).expanduser()
         if not root.is_dir():
             raise InputError(f"{root} is a file; a folder is needed" if root.exists() else f"no folder {root}")
         inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not inside and flat:
+            inside = [root]
         if not inside:
             raise InputError(
                 f"{root} has no sub-folders; it needs one for each class, with that class's pictures in it"

@@ -40,7 +40,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits", 
     vivace run pca        6 s on two cores; 50 of MNIST's 784 directions keep 83 % of its variance (of 100 faces:
     93 %); scikit-learn's components to 1e-8
 
-    data: a folder of your own pictures instead, one sub-folder for each kind; grey, cut to squares
+    data: a folder of your own pictures instead, a sub-folder for each kind if there are several; grey, cut to squares
     dataset: mnist, scikit-learn's 8 x 8 digits, the 100 faces that come with scikit-image, or auto: mnist where it is
       there, else faces
     components: the most directions that pictures are rebuilt from
@@ -63,7 +63,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits", 
 def _given(data: FolderPath, dataset: str, side: int) -> tuple[str, Tensor, Tensor, tuple[str, ...]]:
     """Name, grey pictures, their kinds and what these are called."""
     if data is not None:
-        own = ImageFolder(data, size=side, grey=True).read()
+        own = ImageFolder(data, size=side, grey=True, flat=True).read()
         if len(own.labels) < 3:
             raise InputError(f"{data} has {len(own.labels)} pictures; three are needed for two directions")
         return Path(data).resolve().name, *own
