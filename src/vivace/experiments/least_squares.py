@@ -1,13 +1,35 @@
 """Least squares on foot: what the experiments about linear models share."""
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
+from vivace.base.tables import Table, diabetes, read_table
 from vivace.learning import gradient_descent, mse_gradient
 
 COMPARED = 5_000  # rows at most, drawn at random, where a fit is compared with thousands of steps of descent
 SETTLED = 1e-9  # of the first gradient's length: descent has arrived
+
+
+class Compared(NamedTuple):
+    """A table, those of its rows that are compared on foot, standardised to A and b, and the generator of the draw."""
+
+    table: Table
+    few: Int[np.ndarray, " n"]
+    A: Float[np.ndarray, "n d"]
+    b: Float[np.ndarray, " n"]
+    generator: np.random.Generator
+
+
+def compared_rows(data: str | Path | None, target: str | None, seed: int) -> Compared:
+    """The file's table, or the diabetes patients, and at most COMPARED of its rows in an order of their own."""
+    table = read_table(data, target) if data else diabetes()
+    generator = np.random.default_rng(seed)
+    few = generator.permutation(len(table.y))[:COMPARED]
+    return Compared(table, few, standard(table.X[few]), standard(table.y[few]), generator)
 
 
 def standard(values: np.ndarray) -> np.ndarray:

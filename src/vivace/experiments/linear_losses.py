@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from vivace.base.data import digits
 from vivace.base.tables import Table
+from vivace.experiments.least_squares import standard
 
 ROWS = 2000  # of a table at most
 
@@ -25,9 +25,7 @@ class LeastSquares:
     @classmethod
     def of(cls, table: Table) -> "LeastSquares":
         """A table's first rows; every column has mean 0 and variance 1."""
-        X, y = table.X[:ROWS], table.y[:ROWS]
-        A = torch.from_numpy((X - X.mean(0)) / np.where(X.std(0) > 0, X.std(0), 1))
-        return cls.fitted(A, torch.from_numpy((y - y.mean()) / (y.std() or 1)))
+        return cls.fitted(*(torch.from_numpy(standard(values[:ROWS])) for values in (table.X, table.y)))
 
     @classmethod
     def fitted(cls, A: Float[Tensor, "n d"], b: Float[Tensor, " n"]) -> "LeastSquares":

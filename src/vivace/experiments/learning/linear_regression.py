@@ -14,8 +14,8 @@ from sklearn.model_selection import cross_val_predict
 from vivace.base.drawing import BLUE, ORANGE, drawing
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Tell, ignore
-from vivace.base.tables import Table, diabetes, read_table
-from vivace.experiments.least_squares import COMPARED, apart, settled, standard, stations
+from vivace.base.tables import Table
+from vivace.experiments.least_squares import apart, compared_rows, settled, standard, stations
 from vivace.experiments.parts import in_turn
 from vivace.learning import LinearRegression, mse
 from vivace.learning.splits import KFold
@@ -36,10 +36,7 @@ def run(*, data: FilePath = None, target: str | None = None, steps: Annotated[in
     steps: how many steps gradient descent may take where its end is compared with the closed form
     seed: for the order of rows, the resamples and the network's first weights
     """
-    table = read_table(data, target) if data else diabetes()
-    generator = np.random.default_rng(seed)
-    few = generator.permutation(len(table.y))[:COMPARED]
-    A, b = standard(table.X[few]), standard(table.y[few])
+    table, few, A, b, generator = compared_rows(data, target, seed)
     report = Report(f"Linear regression: {table.target} from {len(table.names)} features of {len(table.y):,} rows")
     parts: list[tuple[str, Callable[[], None]]] = [
         ("fitting", lambda: _fit(report, table)),

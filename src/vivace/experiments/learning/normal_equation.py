@@ -13,8 +13,8 @@ from scipy import linalg
 
 from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Tell, ignore
-from vivace.base.tables import diabetes, read_table
-from vivace.experiments.least_squares import COMPARED, apart, settled, standard, stations, with_twin
+from vivace.base.tables import diabetes
+from vivace.experiments.least_squares import apart, compared_rows, settled, standard, stations, with_twin
 from vivace.experiments.parts import in_turn
 from vivace.experiments.timing import exponent_of, quickest
 from vivace.learning import LinearRegression, Ridge, gradient_descent, mse, mse_gradient
@@ -39,10 +39,7 @@ def run(*, data: FilePath = None, target: str | None = None,
     steps: how many steps gradient descent may take where its end is compared with the closed form
     seed: for the order of rows
     """
-    table = read_table(data, target) if data else diabetes()
-    generator = np.random.default_rng(seed)
-    few = generator.permutation(len(table.y))[:COMPARED]
-    A, b = standard(table.X[few]), standard(table.y[few])
+    table, _, A, b, generator = compared_rows(data, target, seed)
     report = Report(
         f"The normal equation against gradient descent: {table.target} from {len(table.names)} features",
         f"$(X^\\top X)\\,w = X^\\top y$ on {table.name}, standardised, against $w \\leftarrow w - \\eta \\nabla L$: do "

@@ -1,6 +1,7 @@
 """Experiment: the mean squared error, its shape and its weakness."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -8,13 +9,13 @@ import torch
 from annotated_types import Ge, Le
 from sklearn.base import clone
 from sklearn.linear_model import HuberRegressor
-from threadpoolctl import threadpool_limits
 
 from vivace.base.drawing import BLUE, GREY, ORANGE, drawing
 from vivace.base.parameters import FilePath, Seed, checked
-from vivace.base.report import Report, Step, Tell, ignore
-from vivace.base.tables import Table, diabetes, read_table
-from vivace.experiments.least_squares import COMPARED, apart, settled, standard, stations, with_twin
+from vivace.base.report import Report, Tell, ignore
+from vivace.base.tables import Table
+from vivace.experiments.least_squares import apart, compared_rows, settled, standard, stations, with_twin
+from vivace.experiments.parts import in_turn
 from vivace.learning import LinearRegression, mse, mse_gradient
 
 QUICK = {"steps": 10_000}
@@ -32,21 +33,18 @@ def run(*, data: FilePath = None, target: str | None = None, steps: Annotated[in
     steps: how many steps gradient descent may take from each starting point
     seed: for the order of rows and the starting points
     """
-    table = read_table(data, target) if data else diabetes()
-    generator = np.random.default_rng(seed)
-    few = generator.permutation(len(table.y))[:COMPARED]
-    A, b = standard(table.X[few]), standard(table.y[few])
+    table, few, A, b, generator = compared_rows(data, target, seed)
     report = Report(
         f"The mean squared error of {table.target} from {len(table.names)} features",
         f"$L(w) = \\frac1n \\lVert Xw - y \\rVert^2$ on {table.name}, standardised: how it grows, its gradient "
         "$\\frac2n X^\\top (Xw - y)$, where it is convex, whether its minimum is one point, what one wrong target does."
         + table.remark,
     )
-    with threadpool_limits(1):
-        tell(Step(0, 2, "the loss and its shape"))
-        _loss(report, A, b, steps, generator)
-        tell(Step(1, 2, "vertical and perpendicular distances"))
-        _line(report, table, few)
+    parts: list[tuple[str, Callable[[], None]]] = [
+        ("the loss and its shape", lambda: _loss(report, A, b, steps, generator)),
+        ("vertical and perpendicular distances", lambda: _line(report, table, few)),
+    ]
+    in_turn(parts, tell)
     report.claims.sort(key=lambda claim: claim.id)
     return report
 

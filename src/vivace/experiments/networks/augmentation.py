@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.hooks import evaluating
-from vivace.base.images import grid, read_image, resize
+from vivace.base.images import crop_center, grid, read_image, resize
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import efficientnet_lite0
@@ -82,7 +82,8 @@ def _flipped(images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Fl
 
 def _shown(report: Report, source: ImagePath, seed: int) -> None:
     """One picture, eight times each way."""
-    image = resize(_square(read_image(source)), (160, 160))[None].repeat(6, 1, 1, 1)
+    picture = read_image(source)
+    image = resize(crop_center(picture, min(picture.shape[1:])), (160, 160))[None].repeat(6, 1, 1, 1)
     generator = torch.Generator().manual_seed(seed)
     moved = random_affine(image, rotation=0.3, scale=(0.8, 1.25), shift=15, generator=generator)
     ways = {
@@ -166,13 +167,6 @@ def _photographs(report: Report, nets: Sequence[nn.Module], digits: Sequence[Flo
 
 def _crops(image: Float[Tensor, "3 h w"]) -> list[Float[Tensor, "3 224 224"]]:
     """The middle square and three quarters of it, as the classifier takes them."""
-    square = _square(image)
+    square = crop_center(image, min(image.shape[1:]))
     inset = square.shape[-1] // 8
     return [resize(part, (224, 224)) for part in (square, square[:, inset:-inset, inset:-inset])]
-
-
-def _square(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 s s"]:
-    """The middle square."""
-    side = min(image.shape[1:])
-    top, left = ((length - side) // 2 for length in image.shape[1:])
-    return image[:, top : top + side, left : left + side]
