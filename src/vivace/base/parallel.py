@@ -6,6 +6,7 @@ don't matter, and the others end when it ends, however it does. Under torchrun t
 Importing this module imports Lightning Fabric, which takes a second or two.
 """
 
+import atexit
 import logging
 import os
 import pickle
@@ -56,12 +57,20 @@ def fabric_on(kind: str, *, devices: int, precision: Any, others: Callable[[Fabr
         nodes = int(os.environ["WORLD_SIZE"]) // local
         fabric = Fabric(accelerator=kind, strategy="ddp", devices=local, num_nodes=nodes, precision=precision)
         fabric.launch()
+        atexit.unregister(_leave)
+        atexit.register(_leave)
         yield fabric
     elif devices == 1:
         yield Fabric(accelerator=kind, devices=1, precision=precision)
     else:
         with _beside(kind, devices, precision, others) as place, _seated(0, kind, devices, precision, place) as fabric:
             yield fabric
+
+
+def _leave() -> None:
+    """Leave torchrun's group before Python ends: gloo's threads, still running then, now and then abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager
