@@ -2,9 +2,12 @@
 
 import gzip
 import hashlib
+import io
 import os
 import re
 import struct
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,21 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vivace.base import data
-from vivace.base.data import ImageFolder, Labelled, Source, at_hand, digits, fetch, mnist, read_idx, stratified
+from vivace.base.data import (
+    CIFAR10,
+    CIFAR10_CLASSES,
+    ImageFolder,
+    Labelled,
+    Source,
+    at_hand,
+    cifar10,
+    cifar10_at_hand,
+    digits,
+    fetch,
+    mnist,
+    read_idx,
+    stratified,
+)
 from vivace.base.errors import InputError
 
 
@@ -229,3 +246,68 @@ def test_stratified_keeps_each_class_share():
     assert torch.equal(again, parts["test"].images) and not torch.equal(other, again)
     alone = Labelled(every.images[:11], labels[:11], ("cat", "dog"))
     assert "'dog'" in said(lambda: stratified(alone, test_share=0.2))
+
+
+def png(value: int, side: int = 32) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), (value, 0, 255 - value)).save(file, "PNG")
+    return file.getvalue()
+
+
+def cifar_zip(path: Path, *, leave_out: str = "", side: int = 32) -> None:
+    """Two pictures of each class; the red of picture n of class k is 20 k + n."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for label, name in enumerate(CIFAR10_CLASSES):
+            for number in range(2):
+                if name != leave_out:
+                    archive.writestr(f"{name}/{number:04d}.png", png(20 * label + number, side if label else 32))
+
+
+def cifar_archive(path: Path, *, pictures: int = 10_000) -> None:
+    """The published form; each picture's class and first red value are its number's last digit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = np.zeros((pictures, 3073), np.uint8)
+    rows[:, 0] = rows[:, 1] = np.arange(pictures) % 10
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        member = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+        member.size = rows.size
+        archive.addfile(member, io.BytesIO(rows.tobytes()))
+
+
+def test_cifar10_from_pictures_in_a_zip(own_data: Path, tmp_path: Path) -> None:
+    cifar_zip(tmp_path / "own" / "cifar10" / "train.zip")
+    assert not cifar10_at_hand()  # there is no test.zip
+    cifar_zip(tmp_path / "own" / "cifar10" / "test.zip")
+    assert cifar10_at_hand()
+    every = cifar10("train")
+    assert every.images.shape == (20, 3, 32, 32) and every.labels.tolist() == [*range(10)] * 2
+    red = (every.images[:, 0, 0, 0] * 255).round().int().tolist()
+    assert red == [20 * k + n for n in range(2) for k in range(10)]
+    assert cifar10("test", each=1).labels.tolist() == [*range(10)]
+
+
+def test_cifar10_from_the_published_archive(own_data: Path, tmp_path: Path) -> None:
+    cifar_archive(tmp_path / "own" / CIFAR10.file)
+    found = cifar10("test", each=3)
+    assert len(found.labels) == 30 and found.labels.tolist() == [*range(10)] * 3
+    assert torch.equal((found.images[:, 0, 0, 0] * 255).round().long(), found.labels)
+    cifar_archive(tmp_path / "own" / CIFAR10.file, pictures=9_999)
+    with pytest.raises(InputError, match="truncated"):
+        cifar10("test")
+
+
+def test_a_broken_cifar10_is_told(own_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own" / "cifar10" / "train.zip"
+    cifar_zip(path, leave_out="frog")
+    with pytest.raises(InputError, match="frog"):
+        cifar10("train")
+    cifar_zip(path, side=31)
+    with pytest.raises(InputError, match="several sizes"):
+        cifar10("train")
+    path.write_bytes(b"<html>")
+    with pytest.raises(InputError, match="not a whole zip"):
+        cifar10("train")
+    (tmp_path / "own" / CIFAR10.file).write_bytes(b"<html>")
+    with pytest.raises(InputError, match="not the published archive"):
+        cifar10("test")

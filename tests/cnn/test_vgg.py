@@ -64,7 +64,7 @@ def with_batch_norm() -> VGG:
 def persistent_normalisation() -> VGG:
     """Mean and deviation among the weights: a published file would no longer load strictly."""
     model = VGG()
-    model._non_persistent_buffers_set.clear()
+    model.normalization._non_persistent_buffers_set.clear()
     return model
 
 
@@ -109,9 +109,9 @@ def test_forward_is_the_table_written_out(model: VGG) -> None:
 
 def test_rejects_a_forward_that_forgets(model: VGG) -> None:
     assert not computes_vgg(model, model.state_dict(), F.avg_pool2d)  # the wrong pooling
-    mean, model.mean = model.mean, torch.zeros(3, 1, 1)  # no normalisation
+    mean, model.normalization.mean = model.normalization.mean, torch.zeros(3, 1, 1)  # no normalisation
     assert not computes_vgg(model, model.state_dict(), F.max_pool2d)
-    model.mean = mean
+    model.normalization.mean = mean
 
 
 def test_average_pooling_changes_nothing_but_the_pooling(model: VGG) -> None:
@@ -158,6 +158,6 @@ def test_loads_the_published_file_from_disk(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("VIVACE_DATA", str(tmp_path))
     monkeypatch.setitem(CARDS, "vgg19", card)
     model = vgg19(weights="imagenet")
-    assert not model.training and not model.features[0].weight.is_meta and model.mean.device.type == "cpu"
+    assert not model.training and not model.features[0].weight.is_meta and model.normalization.mean.device.type == "cpu"
     with torch.no_grad():
         assert model.features(torch.rand(1, 3, 32, 32)).abs().max() == 0

@@ -5,9 +5,12 @@ A new data set is a `Source` for each of its files and a function that reads the
 """
 
 import gzip
+import io
 import math
 import os
 import struct
+import tarfile
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ import numpy as np
 import pooch
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from requests import RequestException
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -93,6 +97,38 @@ def digits(split: Split) -> Labelled:
     images = torch.from_numpy(pixels.reshape(-1, 1, 8, 8).astype(np.float32) / 16)
     every = Labelled(images, torch.from_numpy(labels.astype(np.int64)), tuple("0123456789"))
     return stratified(every, test_share=0.2)[_known(split)]
+
+
+CIFAR10 = Source(
+    "cifar10/cifar-10-binary.tar.gz",
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+)
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def cifar10(split: Split, *, each: int | None = None, tell: Tell = ignore) -> Labelled:
+    """CIFAR-10's photographs of ten kinds of things: 50,000 to train on, 10,000 to test on; images (N, 3, 32, 32).
+
+    Krizhevsky, "Learning multiple layers of features from tiny images" (2009), chapter 3. `each` takes only the first
+    so many of each class. Read from `cifar10/SPLIT.zip` (pictures by class, `cat/0001.png`) below a data folder, or
+    from the published archive.
+    """
+    path = _cifar10_zip(_known(split))
+    if path is not None:
+        images, labels = _zipped_pictures(path, CIFAR10_CLASSES, each, tell)
+    else:
+        images, labels = _cifar10_archive(fetch(CIFAR10, tell=tell), split)
+    every = Labelled(torch.from_numpy(images).float() / 255, torch.from_numpy(labels), CIFAR10_CLASSES)
+    if each is None or path is not None:
+        return every
+    mine = [torch.nonzero(every.labels == label)[:each, 0] for label in range(10)]
+    return every.taken(torch.cat(mine).sort().values)
+
+
+def cifar10_at_hand() -> bool:
+    """Whether CIFAR-10 is on this machine already, in either form."""
+    return at_hand(CIFAR10) or all(_cifar10_zip(split) is not None for split in ("train", "test"))
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
@@ -214,6 +250,53 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     if values.size != math.prod(shape):
         raise InputError(f"{path} is truncated or damaged: {values.size:,} of {math.prod(shape):,} values")
     return values.reshape(shape)
+
+
+def _cifar10_zip(split: str) -> Path | None:
+    paths = (place / "cifar10" / f"{split}.zip" for place in data_places())
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _zipped_pictures(path: Path, classes: tuple[str, ...], each: int | None, tell: Tell
+                     ) -> tuple[UInt8[np.ndarray, "n 3 h w"], Int[np.ndarray, " n"]]:  # fmt: skip
+    """Small pictures of one size, from a zip file with a folder for each class; in the file's order of numbers."""
+    found: list[tuple[str, int, np.ndarray]] = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for label, name in enumerate(classes):
+                members = sorted(member for member in archive.namelist() if member.startswith(f"{name}/")
+                                 and Path(member).suffix.lower() in SUFFIXES)[:each]  # fmt: skip
+                if not members:
+                    raise InputError(f"{path} has no pictures in a folder {name}/")
+                for member in members:
+                    pixels = np.asarray(Image.open(io.BytesIO(archive.read(member))).convert("RGB"))
+                    found.append((Path(member).stem, label, pixels))
+                tell(Step(label + 1, len(classes), f"reading {path.name}"))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path} is not a whole zip file of pictures: {error}") from None
+    if len({pixels.shape for _, _, pixels in found}) > 1:
+        raise InputError(f"{path} has pictures of several sizes; they must all have one")
+    found.sort(key=lambda entry: entry[:2])  # classes in turn, as no learner should see them in blocks
+    images = np.stack([pixels for _, _, pixels in found]).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images), np.array([label for _, label, _ in found], np.int64)
+
+
+def _cifar10_archive(path: Path, split: Split) -> tuple[UInt8[np.ndarray, "n 3 32 32"], Int[np.ndarray, " n"]]:
+    """The published binary form: for each picture a byte for its class, then 3 x 32 x 32 bytes."""
+    names = [f"data_batch_{number}.bin" for number in range(1, 6)] if split == "train" else ["test_batch.bin"]
+    try:
+        with tarfile.open(path) as archive:
+            parts = []
+            for name in names:
+                member = archive.extractfile(f"cifar-10-batches-bin/{name}")
+                parts.append(member.read() if member is not None else b"")
+    except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is not the published archive of CIFAR-10: {error}") from None
+    rows = np.frombuffer(b"".join(parts), np.uint8)
+    if rows.size != 3073 * 10_000 * len(names):
+        raise InputError(f"{path} is truncated: {rows.size:,} of {3073 * 10_000 * len(names):,} bytes of pictures")
+    rows = rows.reshape(-1, 3073)
+    return rows[:, 1:].reshape(-1, 3, 32, 32).copy(), rows[:, 0].astype(np.int64)
 
 
 def _found(source: Source) -> Path | None:

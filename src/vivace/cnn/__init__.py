@@ -1,9 +1,12 @@
 """Convolutional networks, with torchvision's parameter names."""
 
+from vivace.cnn._classes import class_index as class_index
+from vivace.cnn._classes import class_names as class_names
+from vivace.cnn._classes import classify as classify
+from vivace.cnn._imagenet import replace_head as replace_head
+from vivace.cnn._models import ARCHITECTURES as ARCHITECTURES
+from vivace.cnn._models import create_model as create_model
 from vivace.cnn.efficientnet_lite import EfficientNetLite as EfficientNetLite
-from vivace.cnn.efficientnet_lite import class_index as class_index
-from vivace.cnn.efficientnet_lite import class_names as class_names
-from vivace.cnn.efficientnet_lite import classify as classify
 from vivace.cnn.efficientnet_lite import efficientnet_lite0 as efficientnet_lite0
 from vivace.cnn.efficientnet_lite import efficientnet_lite1 as efficientnet_lite1
 from vivace.cnn.efficientnet_lite import efficientnet_lite2 as efficientnet_lite2

@@ -9,18 +9,15 @@ last stage not deepened; and no stochastic depth in training. Pictures are norma
 
 import math
 from collections import OrderedDict
-from functools import cache
-from importlib.resources import files
-from typing import Literal
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vivace.base.errors import InputError, unknown
-from vivace.base.images import check_image
-from vivace.base.weights import load_weights
+from vivace.base.errors import unknown
+from vivace.base.report import Tell, ignore
+from vivace.cnn._imagenet import Normalization, Weights, built
 
 # the paper's table 1: (expansion t, channels c, blocks n, stride s, kernel k)
 STAGES = (
@@ -32,6 +29,17 @@ STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
+
+SCALES = ((1.0, 1.0, 0.2), (1.0, 1.1, 0.2), (1.1, 1.2, 0.3), (1.2, 1.4, 0.3), (1.4, 1.8, 0.3))  # width, depth, dropout
+
+# the published names of layers, inside a block and outside, as ours
+INSIDE = {
+    "_expand_conv": "expand.conv", "_bn0": "expand.norm",
+    "_depthwise_conv": "depthwise.conv", "_bn1": "depthwise.norm",
+    "_project_conv": "project.conv", "_bn2": "project.norm",
+}  # fmt: skip
+OUTSIDE = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "head.conv", "_bn1": "head.norm",
+           "_fc": "classifier"}  # fmt: skip
 
 
 class SameConv2d(nn.Conv2d):
@@ -92,13 +100,9 @@ class EfficientNetLite(nn.Module):
     For a layer before its activation ask for `stem.norm` or `blocks.5.expand.norm`, after it for `stem`, `head`.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, *, width: float = 1.0, depth: float = 1.0, dropout: float = 0.2, classes: int = 1000) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(127 / 255), persistent=False)
-        self.register_buffer("std", torch.tensor(128 / 255), persistent=False)
+        self.normalization = Normalization((127 / 255,) * 3, (128 / 255,) * 3)
         self.stem = ConvUnit(3, 32, 3, stride=2)
         blocks: list[Block] = []
         inputs = 32
@@ -116,69 +120,43 @@ class EfficientNetLite(nn.Module):
 
     def features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280 fh fw"]:
         """The last feature maps, a 32nd of the picture's size: what the classifier averages."""
-        return self.head(self.blocks(self.stem((images - self.mean) / self.std)))
+        return self.head(self.blocks(self.stem(self.normalization(images))))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return self.classifier(self.dropout(self.features(images).mean((2, 3))))
 
 
-def efficientnet_lite0(*, weights: Literal["imagenet"] | None = None) -> EfficientNetLite:
+def efficientnet_lite0(*, classes: int = 1000, weights: Weights = None, tell: Tell = ignore) -> EfficientNetLite:
     """EfficientNet-Lite0: with ImageNet's weights in evaluation mode, or untrained."""
-    model = EfficientNetLite()
-    if weights == "imagenet":
-        model.load_state_dict(_renamed(load_weights("efficientnet-lite0")))
-        model.eval()
-    elif weights is not None:
-        raise unknown("weights for EfficientNet-Lite0", weights, ["imagenet"])
-    return model
+    return _lite(0, classes, weights, tell)
 
 
-def efficientnet_lite1() -> EfficientNetLite:
-    """EfficientNet-Lite1, untrained; made for 240 x 240."""
-    return EfficientNetLite(width=1.0, depth=1.1)
+def efficientnet_lite1(*, classes: int = 1000, weights: Weights = None, tell: Tell = ignore) -> EfficientNetLite:
+    """EfficientNet-Lite1, untrained (no weights of it are published as tensors); made for 240 x 240."""
+    return _lite(1, classes, weights, tell)
 
 
-def efficientnet_lite2() -> EfficientNetLite:
-    """EfficientNet-Lite2, untrained; made for 260 x 260."""
-    return EfficientNetLite(width=1.1, depth=1.2, dropout=0.3)
+def efficientnet_lite2(*, classes: int = 1000, weights: Weights = None, tell: Tell = ignore) -> EfficientNetLite:
+    """EfficientNet-Lite2, untrained (no weights of it are published as tensors); made for 260 x 260."""
+    return _lite(2, classes, weights, tell)
 
 
-def efficientnet_lite3() -> EfficientNetLite:
-    """EfficientNet-Lite3, untrained; made for 280 x 280."""
-    return EfficientNetLite(width=1.2, depth=1.4, dropout=0.3)
+def efficientnet_lite3(*, classes: int = 1000, weights: Weights = None, tell: Tell = ignore) -> EfficientNetLite:
+    """EfficientNet-Lite3, untrained (no weights of it are published as tensors); made for 280 x 280."""
+    return _lite(3, classes, weights, tell)
 
 
-def efficientnet_lite4() -> EfficientNetLite:
-    """EfficientNet-Lite4, untrained; made for 300 x 300."""
-    return EfficientNetLite(width=1.4, depth=1.8, dropout=0.3)
+def efficientnet_lite4(*, classes: int = 1000, weights: Weights = None, tell: Tell = ignore) -> EfficientNetLite:
+    """EfficientNet-Lite4, untrained (no weights of it are published as tensors); made for 300 x 300."""
+    return _lite(4, classes, weights, tell)
 
 
-@cache
-def class_names() -> tuple[str, ...]:
-    """ImageNet's 1000 classes in the order of the logits, each name once."""
-    return tuple(files("vivace.cnn").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
-
-
-def class_index(name: str) -> int:
-    """The logit of a class: class_index("tabby") is 281. InputError with the nearest names where there is none."""
-    lower = [known.lower() for known in class_names()]
-    if name.strip().lower() not in lower:
-        raise unknown("ImageNet class", name, class_names())
-    return lower.index(name.strip().lower())
-
-
-@torch.no_grad()
-def classify(model: nn.Module, images: Float[Tensor, "b 3 h w"], *, top: int = 5) -> list[list[tuple[str, float]]]:
-    """For each picture the `top` likeliest classes with their probabilities, the likeliest first."""
-    check_image(images)
-    if min(images.shape[-2:]) < 32:
-        raise InputError(f"a picture to classify has at least 32 x 32 pixels; this one has {tuple(images.shape[-2:])}")
-    values, indices = model(images).softmax(1).topk(top)
-    names = class_names()
-    return [
-        [(names[index], value) for index, value in zip(row.tolist(), chances.tolist(), strict=True)]
-        for row, chances in zip(indices, values, strict=True)
-    ]
+def _lite(scale: int, classes: int, weights: Weights, tell: Tell) -> EfficientNetLite:
+    width, depth, dropout = SCALES[scale]
+    build = partial(EfficientNetLite, width=width, depth=depth, dropout=dropout)
+    if weights is not None and scale > 0:
+        raise unknown(f"weights for EfficientNet-Lite{scale}", weights, [])
+    return built(build, "efficientnet-lite0", classes=classes, weights=weights, tell=tell, rename=_renamed)
 
 
 def _round_channels(channels: float) -> int:
@@ -187,21 +165,10 @@ def _round_channels(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The published names (`_blocks.1._bn0.weight`) as ours (`blocks.1.expand.norm.weight`)."""
-    block = {
-        "_expand_conv": "expand.conv", "_bn0": "expand.norm",
-        "_depthwise_conv": "depthwise.conv", "_bn1": "depthwise.norm",
-        "_project_conv": "project.conv", "_bn2": "project.norm",
-    }  # fmt: skip
-    outside = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "head.conv", "_bn1": "head.norm",
-               "_fc": "classifier"}  # fmt: skip
-
-    def ours(name: str) -> str:
-        layer, _, parameter = name.rpartition(".")
-        if layer.startswith("_blocks."):
-            _, number, inside = layer.split(".")
-            return f"blocks.{number}.{block[inside]}.{parameter}"
-        return f"{outside[layer]}.{parameter}"
-
-    return {ours(name): tensor for name, tensor in state.items()}
+def _renamed(name: str) -> str:
+    """A published parameter's name (`_blocks.1._bn0.weight`) as ours (`blocks.1.expand.norm.weight`)."""
+    layer, _, parameter = name.rpartition(".")
+    if layer.startswith("_blocks."):
+        _, number, inside = layer.split(".")
+        return f"blocks.{number}.{INSIDE[inside]}.{parameter}"
+    return f"{OUTSIDE[layer]}.{parameter}"

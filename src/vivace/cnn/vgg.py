@@ -7,15 +7,15 @@ whose parameter names these are; pictures are normalised inside the model with t
 start as He et al. (2015) have it, not as N(0, 0.01).
 """
 
+from functools import partial
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import unknown
 from vivace.base.report import Tell, ignore
-from vivace.base.weights import load_weights
+from vivace.cnn._imagenet import Normalization, Weights, built
 
 # convolutions in each of the five stages; every stage ends in a pooling that halves the map
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -30,13 +30,9 @@ class VGG(nn.Module):
     `pooling="average"` is what Gatys et al. take for style transfer. `layer` gives the papers' names for layers.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, *, depth: Literal[11, 13, 16, 19] = 19, pooling: Pooling = "max", classes: int = 1000) -> None:
         super().__init__()
-        for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
-            self.register_buffer(name, torch.tensor(values, device="cpu").view(3, 1, 1), persistent=False)
+        self.normalization = Normalization()
         layers: list[nn.Module] = []
         self.names: dict[str, str] = {}
         inputs = 3
@@ -76,32 +72,25 @@ class VGG(nn.Module):
         return self.names[name]
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        maps = self.features((images - self.mean) / self.std)
+        maps = self.features(self.normalization(images))
         return self.classifier(self.avgpool(maps).flatten(1))
 
 
-def vgg11(*, pooling: Pooling = "max") -> VGG:
-    """VGG-11 (the paper's A), untrained."""
-    return VGG(depth=11, pooling=pooling)
+def vgg11(*, classes: int = 1000, weights: Weights = None, pooling: Pooling = "max", tell: Tell = ignore) -> VGG:
+    """VGG-11 (the paper's A): with ImageNet's weights (531 MB) in evaluation mode, or untrained."""
+    return built(partial(VGG, depth=11, pooling=pooling), "vgg11", classes=classes, weights=weights, tell=tell)
 
 
-def vgg13(*, pooling: Pooling = "max") -> VGG:
-    """VGG-13 (the paper's B), untrained."""
-    return VGG(depth=13, pooling=pooling)
+def vgg13(*, classes: int = 1000, weights: Weights = None, pooling: Pooling = "max", tell: Tell = ignore) -> VGG:
+    """VGG-13 (the paper's B): with ImageNet's weights (532 MB) in evaluation mode, or untrained."""
+    return built(partial(VGG, depth=13, pooling=pooling), "vgg13", classes=classes, weights=weights, tell=tell)
 
 
-def vgg16(*, pooling: Pooling = "max") -> VGG:
-    """VGG-16 (the paper's D), untrained."""
-    return VGG(depth=16, pooling=pooling)
+def vgg16(*, classes: int = 1000, weights: Weights = None, pooling: Pooling = "max", tell: Tell = ignore) -> VGG:
+    """VGG-16 (the paper's D): with ImageNet's weights (553 MB) in evaluation mode, or untrained."""
+    return built(partial(VGG, depth=16, pooling=pooling), "vgg16", classes=classes, weights=weights, tell=tell)
 
 
-def vgg19(*, weights: Literal["imagenet"] | None = None, pooling: Pooling = "max", tell: Tell = ignore) -> VGG:
+def vgg19(*, classes: int = 1000, weights: Weights = None, pooling: Pooling = "max", tell: Tell = ignore) -> VGG:
     """VGG-19 (the paper's E): with ImageNet's weights (575 MB) in evaluation mode, or untrained."""
-    if weights is None:
-        return VGG(depth=19, pooling=pooling)
-    if weights != "imagenet":
-        raise unknown("weights for VGG-19", weights, ["imagenet"])
-    with torch.device("meta"):  # no memory is filled with numbers that the file replaces
-        model = VGG(depth=19, pooling=pooling)
-    model.load_state_dict(load_weights("vgg19", tell=tell), assign=True)
-    return model.eval()
+    return built(partial(VGG, depth=19, pooling=pooling), "vgg19", classes=classes, weights=weights, tell=tell)

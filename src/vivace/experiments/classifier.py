@@ -19,6 +19,7 @@ from vivace.base.data import Labelled
 from vivace.base.fit import Fitted, fit
 from vivace.base.report import Report, Tell, ignore
 from vivace.base.training import Precision
+from vivace.networks import random_flip
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Recipe:
     learning_rate: float = 0.005
     weight_decay: float = 0.05
     reach: int = 0  # pixels by which a training picture may be moved, each way
+    flip: bool = False  # whether half of the training pictures, at random, are mirrored left to right
     seed: int = 0
 
 
@@ -41,7 +43,7 @@ def train_classifier(model: nn.Module, train: Labelled, test: Labelled, recipe: 
     return fit(
         model,
         TensorDataset(train.images, train.labels),
-        partial(_loss, reach=recipe.reach),
+        partial(_loss, reach=recipe.reach, flip=recipe.flip),
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         optimizer=partial(AdamW, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True),
@@ -59,7 +61,8 @@ def train_classifier(model: nn.Module, train: Labelled, test: Labelled, recipe: 
 @torch.no_grad()
 def accuracy(model: nn.Module, given: Labelled) -> float:
     """The share of the pictures whose class gets the largest logit."""
-    said = model(given.images.to(next(model.parameters()))).argmax(1).cpu()
+    like = next(model.parameters())
+    said = torch.cat([model(images.to(like)).argmax(1).cpu() for images in given.images.split(500)])
     return (said == given.labels).double().mean().item()
 
 
@@ -134,8 +137,9 @@ def confusion_matrix(given: Labelled, said: Int[Tensor, " n"]) -> Figure:
     return figure
 
 
-def _loss(model: nn.Module, batch: Sequence[Tensor], *, reach: int) -> Float[Tensor, ""]:
+def _loss(model: nn.Module, batch: Sequence[Tensor], *, reach: int, flip: bool) -> Float[Tensor, ""]:
     images, labels = batch
+    images = random_flip(images) if flip else images
     return F.cross_entropy(model(shifted(images, reach) if reach else images), labels)
 
 

@@ -1,22 +1,20 @@
 """Photographs with a class each, and what a network trained on others sees in them: for grouping and naming them."""
 
-import io
-import zipfile
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
-from vivace.base.data import Labelled, data_places
-from vivace.base.errors import InputError
+from vivace.base.data import Labelled, cifar10, cifar10_at_hand, digits
 from vivace.base.images import read_image, resize
 from vivace.base.report import Step, Tell, ignore
 from vivace.cnn import efficientnet_lite0
 
 PHOTOGRAPHS = ("brick", "grass", "gravel", "chelsea", "coffee", "astronaut", "china", "flower", "rocket", "coins")
-CIFAR10 = "cifar10/train.zip"  # class/NNNN.jpg, below a data folder
+
+DataSet = Literal["auto", "cifar10", "digits"]
 
 
 def faces() -> Labelled:
@@ -27,21 +25,27 @@ def faces() -> Labelled:
     return Labelled(images, torch.arange(200) // 100, ("face", "no face"))
 
 
-def cats_and_dogs(count: int) -> Labelled | None:
-    """`count` of CIFAR-10's cats and dogs (Krizhevsky 2009), half of each, where $VIVACE_DATA has them; else None."""
-    path = next((place / CIFAR10 for place in data_places() if (place / CIFAR10).is_file()), None)
-    if path is None:
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [[name for name in sorted(archive.namelist()) if name.startswith(kind) and name.endswith(".jpg")]
-                     for kind in ("cat/", "dog/")]  # fmt: skip
-            chosen = [name for mine in names for name in mine[: count // 2]]
-            pictures = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in chosen]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path} is not a whole zip file of pictures: {error}") from None
-    labels = torch.tensor([int(name.startswith("dog/")) for name in chosen])
-    return Labelled(torch.from_numpy(np.stack(pictures)).movedim(-1, 1) / 255, labels, ("cat", "dog"))
+def cats_and_dogs(count: int) -> Labelled:
+    """`count` of CIFAR-10's cats and dogs, cats first."""
+    some = cifar10("train", each=count // 2)
+    cat, dog = (torch.nonzero(some.labels == some.classes.index(name))[:, 0] for name in ("cat", "dog"))
+    labels = torch.arange(2).repeat_interleave(count // 2)
+    return Labelled(some.images[torch.cat([cat, dog])], labels, ("cat", "dog"))
+
+
+def to_learn(dataset: DataSet, *, each: int | None = None, tell: Tell = ignore) -> tuple[str, Labelled, Labelled]:
+    """What the data is called, and pictures to train and to test a small network on.
+
+    "auto" is CIFAR-10 where it is at hand, and scikit-learn's digits, which are always, elsewhere; `each` takes only so
+    many of each class to train on.
+    """
+    if dataset == "cifar10" or (dataset == "auto" and cifar10_at_hand()):
+        return "CIFAR-10", cifar10("train", each=each, tell=tell), cifar10("test", tell=tell)
+    train = digits("train")
+    if each is not None:
+        places = [torch.nonzero(train.labels == label)[:each, 0] for label in range(10)]
+        train = train.taken(torch.cat(places).sort().values)
+    return "scikit-learn's digits", train, digits("test")
 
 
 def patches(count: int, *, side: int, seed: int) -> Labelled:

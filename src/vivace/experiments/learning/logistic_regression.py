@@ -9,12 +9,12 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from sklearn.semi_supervised import LabelSpreading
 
-from vivace.base.data import ImageFolder, Labelled, digits, stratified
+from vivace.base.data import ImageFolder, Labelled, cifar10_at_hand, digits, stratified
 from vivace.base.errors import InputError
 from vivace.base.parameters import FolderPath, Seed, checked
 from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.experiments.classifier import confusion_matrix
-from vivace.experiments.labelled_pictures import CIFAR10, cats_and_dogs, cnn_features, faces, pixels
+from vivace.experiments.labelled_pictures import cats_and_dogs, cnn_features, faces, pixels
 from vivace.experiments.parts import in_turn
 from vivace.learning import LogisticRegression, cross_entropy, descend, one_hot, probabilities
 
@@ -35,8 +35,8 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "cats_and_dogs", "f
     (without these, all of 60 photographs of faces and other things)
 
     data: a folder of your own pictures to tell apart instead, one sub-folder for each class
-    dataset: CIFAR-10's cats and dogs ($VIVACE_DATA/cifar10/train.zip), the 200 faces and other pictures that come with
-      scikit-image, or auto: cats and dogs where they are there
+    dataset: CIFAR-10's cats and dogs (170 MB to download where it is missing), the 200 faces and other pictures that
+      come with scikit-image, or auto: cats and dogs where they are there
     pictures: how many cats and dogs are taken
     side: pixels to which a picture is enlarged for the network whose features are used
     steps: how many steps gradient descent takes on the digits
@@ -61,10 +61,8 @@ def _photographs(data: FolderPath, dataset: str, count: int, side: int, tell: Te
         if len(own.classes) < 2:
             raise InputError(f"{data} has one sub-folder only; a classifier needs at least two classes")
         return own.read(tell=part_of(tell, 0, 2 * len(own)))
-    found = None if dataset == "faces" else cats_and_dogs(count)
-    if found is None and dataset == "cats_and_dogs":
-        raise InputError(f"no {CIFAR10} below $VIVACE_DATA; --dataset faces needs no file")
-    return found or faces()
+    wanted = dataset == "cats_and_dogs" or (dataset == "auto" and cifar10_at_hand())
+    return cats_and_dogs(count) if wanted else faces()
 
 
 def _descent(report: Report, train: Labelled, test: Labelled, steps: int) -> None:

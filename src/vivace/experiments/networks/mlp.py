@@ -52,7 +52,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
     """
     name, train, test = pictures(data, dataset, seed, tell)
     sizes = (train.images[0].numel(), *HIDDEN, len(train.classes))
-    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, shift * train.images.shape[-1] // SIDE, seed)
+    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, shift * train.images.shape[-1] // SIDE, seed=seed)
     budgets = [few for few in (1, 5) if few < epochs]
     steps = -(-len(train.labels) // batch_size)
     total = steps * (epochs + sum(budgets))

@@ -1,0 +1,65 @@
+"""What the networks made for ImageNet share: how it normalises pictures, and the weights published for it."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vivace.base.errors import InputError, unknown
+from vivace.base.report import Tell
+from vivace.base.weights import load_weights
+
+M = TypeVar("M", bound=nn.Module)
+Weights = str | None  # "imagenet", or none: untrained
+
+
+class Normalization(nn.Module):
+    """(images - mean) / std for each channel. The constants are in no `state_dict`: published files lack them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float] = (0.485, 0.456, 0.406), std: Sequence[float] = (0.229, 0.224, 0.225)
+                 ) -> None:  # fmt: skip
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            constant = torch.tensor(values, device="cpu").view(-1, 1, 1)  # not on "meta", where the rest may begin
+            self.register_buffer(name, constant, persistent=False)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return (images - self.mean) / self.std
+
+
+def built(build: Callable[..., M], name: str, *, classes: int, weights: Weights, tell: Tell,
+          rename: Callable[[str], str] = str) -> M:  # fmt: skip
+    """The architecture `build(classes=)` untrained, or with the published weights `name` in evaluation mode.
+
+    Trained weights end in 1000 classes: for any other number the last layer is a new one. `rename` turns a published
+    parameter's name into ours, where they differ.
+    """
+    if classes < 1:
+        raise InputError(f"a classifier needs at least one class; got {classes}")
+    if weights is None:
+        return build(classes=classes)
+    if weights != "imagenet":
+        raise unknown(f"weights for {name}", weights, ["imagenet"])
+    published = {rename(key): tensor for key, tensor in load_weights(name, tell=tell).items()}
+    with torch.device("meta"):  # no memory is filled with numbers that the file replaces
+        model = build(classes=1000)
+    model.load_state_dict(published, assign=True)
+    if classes != 1000:
+        replace_head(model, classes)
+    return model.eval()
+
+
+def replace_head(model: nn.Module, classes: int) -> nn.Linear:
+    """Put a new linear layer, of as many classes, in the place of the model's last one; returns it."""
+    linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise InputError(f"{type(model).__name__} has no linear layer that could be replaced")
+    name, old = linear[-1]
+    head = nn.Linear(old.in_features, classes, bias=old.bias is not None).to(old.weight)
+    model.set_submodule(name, head)
+    return head
