@@ -57,7 +57,7 @@ def test_a_head_keeps_dtype_and_bias() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2, bias=False)).double()
     head = replace_head(model, 5)
     assert model[2] is head and head.weight.dtype == torch.float64 and head.bias is None
-    with pytest.raises(InputError, match="no linear layer"):
+    with pytest.raises(InputError, match="Conv2d has no linear layer"):
         replace_head(nn.Conv2d(3, 3, 1), 2)
 
 

@@ -54,12 +54,17 @@ def built(build: Callable[..., M], name: str, *, classes: int, weights: Weights,
     return model.eval()
 
 
-def replace_head(model: nn.Module, classes: int) -> nn.Linear:
-    """Put a new linear layer, of as many classes, in the place of the model's last one; returns it."""
+def last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
+    """The model's last linear layer and its dotted name: the head of every classifier here."""
     linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
-        raise InputError(f"{type(model).__name__} has no linear layer that could be replaced")
-    name, old = linear[-1]
+        raise InputError(f"{type(model).__name__} has no linear layer")
+    return linear[-1]
+
+
+def replace_head(model: nn.Module, classes: int) -> nn.Linear:
+    """Put a new linear layer, of as many classes, in the place of the model's last one; returns it."""
+    name, old = last_linear(model)
     head = nn.Linear(old.in_features, classes, bias=old.bias is not None).to(old.weight)
     model.set_submodule(name, head)
     return head

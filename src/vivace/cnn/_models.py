@@ -1,14 +1,20 @@
 """One call that makes any of the architectures, by name."""
 
+import json
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vivace.base.errors import unknown
+from vivace.base.errors import InputError, unknown
+from vivace.base.files import written_whole
 from vivace.base.hooks import activations, find_layer
 
 # the file of this room that has the function of the architecture's name
@@ -49,3 +55,38 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> dict[str, torch.Tensor]:
         return dict(zip(self.layers, activations(self.model, images, self.layers), strict=True))
+
+
+def save_model(path: str | Path, model: nn.Module, *, architecture: str, classes: Sequence[str], **options: Any
+               ) -> None:  # fmt: skip
+    """Write a model as one safetensors file that `load_model` opens: weights, architecture and the classes' names.
+
+    options: what the architecture's own function was given besides
+    """
+    about = {"architecture": architecture, "classes": json.dumps(list(classes)), "options": json.dumps(options)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with written_whole(Path(path).expanduser()) as temporary:
+        temporary.write_bytes(safetensors.torch.save(tensors, about))
+
+
+def load_model(path: str | Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model that `save_model` wrote, in evaluation mode, and the names of its classes.
+
+    InputError where the file is missing, damaged, or not written by `save_model`.
+    """
+    path = Path(path).expanduser()
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        architecture, classes = about["architecture"], tuple(json.loads(about["classes"]))
+        model = create_model(architecture, classes=len(classes), **json.loads(about["options"]))
+        model.load_state_dict(tensors)
+    except FileNotFoundError:
+        raise InputError(f"no file {path}") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a safetensors file: {error}") from None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"{path} holds weights, but no model that `save_model` wrote: {why}") from None
+    return model.eval(), classes

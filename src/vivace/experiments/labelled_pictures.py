@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vivace.base.data import Labelled, cifar10, cifar10_at_hand, digits
 from vivace.base.images import read_image, resize
-from vivace.base.report import Step, Tell, ignore
-from vivace.cnn import efficientnet_lite0
+from vivace.base.report import Tell, ignore
+from vivace.cnn import efficientnet_lite0, head_inputs
 
 PHOTOGRAPHS = ("brick", "grass", "gravel", "chelsea", "coffee", "astronaut", "china", "flower", "rocket", "coins")
 
@@ -48,12 +48,17 @@ def to_learn(dataset: DataSet, *, each: int | None = None, tell: Tell = ignore) 
     return "scikit-learn's digits", train, digits("test")
 
 
-def patches(count: int, *, side: int, seed: int) -> Labelled:
-    """`count` random squares of each of ten shipped photographs, a third of its shorter side; the class is which."""
+def patches(count: int, *, side: int, seed: int, part: Literal["whole", "left", "right"] = "whole") -> Labelled:
+    """`count` random squares of each of ten shipped photographs, a third of its shorter side; the class is which.
+
+    They are cut from the whole photograph or from one half of it, so that none need be both learnt from and tested on.
+    """
     generator = torch.Generator().manual_seed(seed)
     found = []
     for name in PHOTOGRAPHS:
         picture = read_image(name)
+        middle = picture.shape[-1] // 2
+        picture = {"whole": picture, "left": picture[..., :middle], "right": picture[..., middle:]}[part]
         height, width = picture.shape[-2:]
         edge = min(height, width) // 3
         for _ in range(count):
@@ -68,13 +73,7 @@ def pixels(images: Float[Tensor, "n c h w"]) -> Float[np.ndarray, "n d"]:
     return images.flatten(1).double().numpy()
 
 
-@torch.no_grad()
 def cnn_features(images: Float[Tensor, "n c h w"], side: int, *, tell: Tell = ignore) -> Float[np.ndarray, "n 1280"]:
     """What EfficientNet-Lite0, trained on ImageNet, averages before it names a class; pictures enlarged to `side`."""
-    model = efficientnet_lite0(weights="imagenet")
-    found = []
-    for start in range(0, len(images), 50):
-        tell(Step(start, len(images), "looking at pictures"))
-        batch = resize(images[start : start + 50], (side, side)).expand(-1, 3, -1, -1)
-        found.append(model.features(batch).mean((2, 3)))
-    return torch.cat(found).double().numpy()
+    enlarged = resize(images, (side, side)).expand(-1, 3, -1, -1)
+    return head_inputs(efficientnet_lite0(weights="imagenet"), enlarged, batch_size=50, tell=tell).double().numpy()
