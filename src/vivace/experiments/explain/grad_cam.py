@@ -23,9 +23,9 @@ from vivace.base.errors import InputError
 from vivace.base.fit import fit
 from vivace.base.hooks import find_layer
 from vivace.base.images import crop_center, grid, overlay, read_image, resize
-from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.parameters import FilePath, ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import class_index, class_names, efficientnet_lite0
+from vivace.cnn import class_index, class_names, efficientnet_lite0, load_model
 from vivace.experiments.classifier import accuracy
 from vivace.explain import cam, grad_cam
 from vivace.explain.cam import class_indices
@@ -54,7 +54,7 @@ AROUND_MARK = slice(0, 10)  # from where a cell of the last map sees a part of i
 
 
 @checked
-def run(*, image: ImagePath = "chelsea", target: str | None = None, layer: str | None = None,
+def run(*, image: ImagePath = "chelsea", weights: FilePath = None, target: str | None = None, layer: str | None = None,
         size: Annotated[int, Ge(64), Le(1024)] = 224, trust: bool = True, steps: Annotated[int, Ge(2), Le(49)] = 12,
         networks: Annotated[int, Ge(1), Le(10)] = 3, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Grad-CAM shows where a network sees a class; five checks show how far to trust it.
@@ -63,10 +63,11 @@ def run(*, image: ImagePath = "chelsea", target: str | None = None, layer: str |
                                deletion curves that are no better than those of an edge map
 
     image: the picture to explain
-    target: the class, by ImageNet name ("tabby") or index (281); where not given, the predicted one
+    weights: a network of yours, a file that `vivace run finetune` left; where not given, EfficientNet-Lite0
+    target: the class, by name ("tabby") or index (281); where not given, the predicted one
     layer: the layer whose maps are weighted, by its dotted name ("blocks.10"); where not given, the last with a map
     size: pixels of the picture's shorter side as the network sees it; it was trained at 224
-    trust: also measure how far such maps can be trusted, which takes most of the time
+    trust: also measure how far such maps can be trusted, with EfficientNet-Lite0, which takes most of the time
     steps: in how many steps a picture is deleted and inserted, hottest cells first
     networks: how many networks are trained with a planted mark, and how many times weights are shuffled
     seed: the shuffled weights, random maps and trained networks
@@ -79,7 +80,8 @@ def run(*, image: ImagePath = "chelsea", target: str | None = None, layer: str |
         "$\\mathrm{ReLU}(\\sum_k \\alpha_k^c A^k)$, laid over the picture, red high and blue low.",
     )
     tell(Step(0, 6, "the picture"))
-    _explain(report, model, read_image(image, max_side=2048), target, layer, size)
+    explained, classes = load_model(weights) if weights is not None else (model, class_names())
+    _explain(report, explained, classes, read_image(image, max_side=2048), target, layer, size)
     if trust:
         photos = torch.stack([resize(read_image(name), (224, 224)) for name in PHOTOS])
         tell(Step(1, 6, "two classes in one picture"))
@@ -96,8 +98,8 @@ def run(*, image: ImagePath = "chelsea", target: str | None = None, layer: str |
     return report
 
 
-def _explain(report: Report, model: nn.Module, picture: Tensor, target: str | None, layer: str | None,
-             size: int) -> None:  # fmt: skip
+def _explain(report: Report, model: nn.Module, classes: Sequence[str], picture: Tensor, target: str | None,
+             layer: str | None, size: int) -> None:  # fmt: skip
     """The picture as the network explains it: the class asked for, CAM beside it, and the five likeliest classes."""
     height, width = picture.shape[-2:]
     if min(height, width) < 8:
@@ -106,24 +108,25 @@ def _explain(report: Report, model: nn.Module, picture: Tensor, target: str | No
     wanted = int(target) if target is not None and target.lstrip("-").isdigit() else target
     with torch.inference_mode():
         logits = model(x)
-    c = int(class_indices(wanted, logits, class_names()))
-    chances, name = logits.softmax(1)[0], class_names()[c]
+    c = int(class_indices(wanted, logits, classes))
+    chances, name = logits.softmax(1)[0], classes[c]
     heat = grad_cam(model, x, c, layer=layer)
     pictures = {"picture": shown, f"Grad-CAM: {name}, {chances[c]:.2f}": _laid_over(shown, heat[0])}
-    words = f"Evidence for '{name}' at layer '{layer or 'head'}', relative to its maximum."
+    where = f"layer '{layer}'" if layer else "the last layer with a map"
+    words = f"Evidence for '{name}' at {where}, relative to its maximum."
     if layer is None:
         pictures[f"CAM: {name}"] = _laid_over(shown, cam(model, x, c)[0])
         words += " CAM, without what speaks against the class, is the same map."
     if not heat.any():
         words += " Nothing speaks for the class: the map is zero everywhere."
     report.images("heat", pictures, words)
-    others = [other for other in chances.topk(5).indices.tolist() if other != c][:4]
-    maps = grad_cam(model, x.expand(4, -1, -1, -1), others, layer=layer)
+    others = [other for other in chances.topk(min(5, len(classes))).indices.tolist() if other != c][:4]
+    if not others:
+        return
+    maps = grad_cam(model, x.expand(len(others), -1, -1, -1), others, layer=layer)
     top = max(float(heat.max()), float(maps.max()), 1e-12)
-    rivals = {
-        f"{class_names()[o]}, {chances[o]:.2f}": overlay(shown, m / top) for o, m in zip(others, maps, strict=True)
-    }
-    report.images("others", rivals, "The four likeliest other classes, with their probabilities, relative to the "
+    rivals = {f"{classes[o]}, {chances[o]:.2f}": overlay(shown, m / top) for o, m in zip(others, maps, strict=True)}
+    report.images("others", rivals, "The likeliest other classes, with their probabilities, relative to the "
                   "largest of all maps.")  # fmt: skip
 
 
