@@ -36,7 +36,7 @@ def number_tables(
         limit = np.abs(table).max()
         ax.imshow(table, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit)
         for (y, x), value in np.ndenumerate(table):
-            ax.text(x, y, f"{value:g}", ha="center", va="center", size=12, color="black")
+            ax.text(x, y, f"{value + 0:g}", ha="center", va="center", size=12, color="black")
         if title in outlined:
             top, left, height, width = outlined[title]
             ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=ORANGE, linewidth=3))
