@@ -199,6 +199,8 @@ def test_what_does_not_fit_is_said(name: str, change: dict[str, Any], message: s
 
 
 def test_sizes_that_do_not_fit() -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        conv2d_im2col(TAUGHT[:0], EDGE)
     with pytest.raises(InputError, match="window of 7"):
         conv2d_output_size(6, 7)
     with pytest.raises(InputError, match="2 groups"):

@@ -77,7 +77,7 @@ def conv2d_im2col(images: Float[Tensor, "b c h w"], weight: Float[Tensor, "o i m
     given = _checked(images, weight, bias, stride, padding, dilation, groups)
     windows = unfold(F.pad(images, given.pad), weight.shape[2:], stride=given.stride, dilation=given.dilation)
     kernels = weight.reshape(groups, len(weight) // groups, -1)
-    (height, width), depth = given.size, windows[0, ..., 0, 0].numel()  # depth: of a column, all groups together
+    (height, width), depth = given.size, groups * weight[0].numel()  # depth: of a column, all groups together
     several, rows = (max(1, CACHED // count) for count in (depth * height * width, depth * width))
     some = []
     for few in windows.split(several):
@@ -99,7 +99,7 @@ def conv2d_fft(images: Float[Tensor, "b c h w"], weight: Float[Tensor, "o i m n"
     whole = [n - r for n, r in zip(padded.shape[2:], reach, strict=True)]  # the map at stride 1
     block = _blocks(whole, reach, len(images) * (images.shape[1] + len(weight)), weight.shape[:2].numel())
     step = [n - r for n, r in zip(block, reach, strict=True)]
-    (lower, right) = (-n % s for n, s in zip(whole, step, strict=True))
+    lower, right = (-n % s for n, s in zip(whole, step, strict=True))
     tiles = F.pad(padded, (0, right, 0, lower)).unfold(2, block[0], step[0]).unfold(3, block[1], step[1])
     spread = weight.new_zeros(*weight.shape[:2], reach[0] + 1, reach[1] + 1)
     spread[..., :: given.dilation[0], :: given.dilation[1]] = weight
@@ -159,6 +159,8 @@ def _checked(images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, 
     if images.ndim != 4 or weight.ndim != 4:
         raise InputError(f"images are (B, C, H, W) and weights (O, C / groups, h, w), not {tuple(images.shape)} and "
                          f"{tuple(weight.shape)}")  # fmt: skip
+    if 0 in images.shape or 0 in weight.shape:
+        raise InputError(f"no pictures or no kernels: {tuple(images.shape)}, {tuple(weight.shape)}")
     if groups < 1 or len(weight) % groups or images.shape[1] != weight.shape[1] * groups:
         raise InputError(f"{len(weight)} kernels of {weight.shape[1]} channels in {groups} groups do not fit pictures "
                          f"of {images.shape[1]} channels")  # fmt: skip
