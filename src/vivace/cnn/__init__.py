@@ -8,6 +8,15 @@ from vivace.cnn._models import ARCHITECTURES as ARCHITECTURES
 from vivace.cnn._models import create_model as create_model
 from vivace.cnn._models import load_model as load_model
 from vivace.cnn._models import save_model as save_model
+from vivace.cnn.convolution import conv2d_fft as conv2d_fft
+from vivace.cnn.convolution import conv2d_im2col as conv2d_im2col
+from vivace.cnn.convolution import conv2d_loops as conv2d_loops
+from vivace.cnn.convolution import conv2d_output_size as conv2d_output_size
+from vivace.cnn.convolution import conv2d_parameters as conv2d_parameters
+from vivace.cnn.convolution import conv2d_toeplitz as conv2d_toeplitz
+from vivace.cnn.convolution import flipped as flipped
+from vivace.cnn.convolution import toeplitz_matrix as toeplitz_matrix
+from vivace.cnn.convolution import unfold as unfold
 from vivace.cnn.efficientnet_lite import EfficientNetLite as EfficientNetLite
 from vivace.cnn.efficientnet_lite import efficientnet_lite0 as efficientnet_lite0
 from vivace.cnn.efficientnet_lite import efficientnet_lite1 as efficientnet_lite1
@@ -32,6 +41,11 @@ from vivace.cnn.resnet import resnet56 as resnet56
 from vivace.cnn.resnet import resnet101 as resnet101
 from vivace.cnn.resnet import resnet110 as resnet110
 from vivace.cnn.resnet import resnet152 as resnet152
+from vivace.cnn.kernels import KERNELS as KERNELS
+from vivace.cnn.kernels import apply_kernel as apply_kernel
+from vivace.cnn.kernels import box_blur as box_blur
+from vivace.cnn.kernels import gaussian as gaussian
+from vivace.cnn.kernels import kernel as kernel
 from vivace.cnn.vgg import VGG as VGG
 from vivace.cnn.vgg import vgg11 as vgg11
 from vivace.cnn.vgg import vgg13 as vgg13
