@@ -8,6 +8,7 @@ like what it belongs to.
 Departs from the paper: nowhere; as in every library "convolution" leaves the kernel unturned (it is a correlation).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ Images = Float[Tensor, "b c h w"]
 Weight = Float[Tensor, "o i kh kw"]
 
 
-def input_gradient(gradient: Output, weight: Weight, size: tuple[int, int], *, stride: Pair = 1, padding: Pair = 0,
+def input_gradient(gradient: Output, weight: Weight, size: Sequence[int], *, stride: Pair = 1, padding: Pair = 0,
                    dilation: Pair = 1, groups: int = 1) -> Images:  # fmt: skip
     """dL/dx: the full convolution of the gradient with the kernel turned by 180 degrees. `size` is (H, W).
 
@@ -42,7 +43,7 @@ def input_gradient(gradient: Output, weight: Weight, size: tuple[int, int], *, s
     return F.conv2d(spread, turned, dilation=(dh, dw), groups=groups)
 
 
-def weight_gradient(gradient: Output, images: Images, size: tuple[int, int], *, stride: Pair = 1, padding: Pair = 0,
+def weight_gradient(gradient: Output, images: Images, size: Sequence[int], *, stride: Pair = 1, padding: Pair = 0,
                     dilation: Pair = 1, groups: int = 1) -> Weight:  # fmt: skip
     """dL/dw: the correlation of the input with the gradient, summed over the batch; no turning. `size` is (kh, kw).
 
@@ -64,7 +65,7 @@ def convolution_backward(
     groups: int = 1,
 ) -> tuple[Images, Weight, Float[Tensor, " o"]]:  # fmt: skip
     """All three gradients of `F.conv2d(images, weight, bias, stride, padding, dilation, groups)`."""
-    size, kernel = (images.shape[2], images.shape[3]), (weight.shape[2], weight.shape[3])
+    size, kernel = images.shape[2:], weight.shape[2:]
     each = zip(size, kernel, *(_pair(value) for value in (stride, padding, dilation)), strict=True)
     expected = (len(images), len(weight), *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each))
     if gradient.shape != expected or images.shape[1] != weight.shape[1] * groups:

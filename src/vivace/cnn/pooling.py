@@ -57,7 +57,7 @@ def max_pool2d_recorded(maps: Maps, kernel: Pair, stride: Pair | None = None, *,
     return values, rows * w + columns  # the border wins only where a whole window is -inf: its gradient stays inside
 
 
-def max_pool2d_backward(gradient: Pooled, argmax: Int[Tensor, "b c oh ow"], size: tuple[int, int]) -> Maps:
+def max_pool2d_backward(gradient: Pooled, argmax: Int[Tensor, "b c oh ow"], size: Sequence[int]) -> Maps:
     """The input's gradient: each window's is added where its maximum was, all else is zero. `size` is the input's."""
     flat = gradient.new_zeros(*gradient.shape[:2], size[0] * size[1])
     return flat.scatter_add(2, argmax.flatten(2), gradient.flatten(2)).unflatten(2, size)
@@ -70,7 +70,7 @@ def average_pool2d(maps: Maps, kernel: Pair, stride: Pair | None = None, *, padd
     return _Averaged.apply(maps, *sizes, count_padding)
 
 
-def average_pool2d_backward(gradient: Pooled, size: tuple[int, int], kernel: Pair, *, stride: Pair | None = None,
+def average_pool2d_backward(gradient: Pooled, size: Sequence[int], kernel: Pair, *, stride: Pair | None = None,
                             padding: Pair = 0, count_padding: bool = True) -> Maps:  # fmt: skip
     """The input's gradient: each window's is spread evenly over it, and windows that overlap add up."""
     kernel, (ph, pw) = _pair(kernel), _pair(padding)
@@ -172,7 +172,8 @@ class _Recorded(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
-        return max_pool2d_backward(gradients[0], *ctx.saved_tensors, ctx.size), None, None
+        (argmax,) = ctx.saved_tensors
+        return max_pool2d_backward(gradients[0], argmax, ctx.size), None, None
 
 
 class _Averaged(Function):
@@ -202,7 +203,7 @@ def _taps(padded: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> I
     return (padded[..., i : i + height : sh, j : j + width : sw] for i in range(kh) for j in range(kw))
 
 
-def _counts(like: Tensor, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int],
+def _counts(like: Tensor, size: Sequence[int], kernel: tuple[int, int], stride: tuple[int, int],
             padding: tuple[int, int], count_padding: bool) -> int | Float[Tensor, "oh ow"]:  # fmt: skip
     """By how much each window's sum is divided: its size, or how much of it lies inside the map."""
     if count_padding or padding == (0, 0):

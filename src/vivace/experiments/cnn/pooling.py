@@ -139,8 +139,9 @@ def _vgg(*, pooling: bool = True, strided: bool = False) -> nn.Sequential:
     for place, layer in enumerate(layers):
         if isinstance(layer, nn.MaxPool2d) and not pooling:
             layers[place] = nn.Identity()
-            if strided:
-                layers[place - 2].stride = (2, 2)  # before it a ReLU, before that the convolution
+            convolution = layers[place - 2]  # then a ReLU, then the pooling
+            if strided and isinstance(convolution, nn.Conv2d):
+                convolution.stride = (2, 2)
     return nn.Sequential(*layers)
 
 

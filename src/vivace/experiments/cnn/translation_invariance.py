@@ -83,9 +83,8 @@ def _one_pooling(report: Report, model: EfficientNetLite, pictures: list[Tensor]
     noise = torch.randn(1, 8, 280, 280, generator=torch.Generator().manual_seed(seed))
     of_noise = {name: _changes(pool, noise)[1] for name, pool in POOLINGS.items()}
     count = f"{len(pictures)} photographs"
-    report.curve("invariance", {name: (SHIFTS, 100 * change) for name, change in changes.items()},
-                 x="pixels by which the picture moved", y="relative change, %",
-                 caption=f"Change of the pooled features, mean over {count}: low is invariant.")  # fmt: skip
+    report.figure("invariance", _drawn(changes), f"Change of the pooled features, mean over {count}: low is invariant. "
+                  "Keeping every second value changes as much as no pooling.")  # fmt: skip
     rows = [(name, *(f"{100 * changes[name][s]:.1f} %" for s in (1, 2, 4, 8)), f"{100 * of_noise[name]:.0f} %")
             for name in POOLINGS]  # fmt: skip
     report.table("changes", ("pooling", "1 px", "2 px", "4 px", "8 px", "1 px, white noise"), rows,
@@ -105,10 +104,21 @@ def _one_pooling(report: Report, model: EfficientNetLite, pictures: list[Tensor]
                  detail="change after 1 pixel: max pooling then blur (5 x 5), over max pooling alone")  # fmt: skip
 
 
+def _drawn(changes: dict[str, Tensor]) -> Figure:
+    figure, axes = drawing(width=8, height=4)
+    for color, (name, change) in zip(PALETTE, changes.items(), strict=False):
+        style = "--" if name == "every second value" else "-"
+        axes.plot(SHIFTS, 100 * change, style, color=color, marker="o", markersize=3, label=name)
+    axes.set(xlabel="pixels by which the picture moved", ylabel="relative change, %", ylim=(0, None))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
 def _first_layer(model: EfficientNetLite, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "1 32 fh fw"]:
     """The trained first layer at every pixel, not only at every second; away from the border."""
-    maps = F.conv2d(model.normalization(picture[None]), model.stem.conv.weight)
-    return model.stem.relu(model.stem.norm(maps))
+    stem = dict(model.stem.named_children())
+    maps = F.conv2d(model.normalization(picture[None]), model.get_parameter("stem.conv.weight"))
+    return stem["relu"](stem["norm"](maps))
 
 
 def _changes(pool: Callable[[Tensor], Tensor], maps: Float[Tensor, "1 c h w"]) -> Float[Tensor, " shifts"]:
@@ -185,4 +195,4 @@ def _shrunk(report: Report, picture: Float[Tensor, "3 h w"]) -> None:
             small = POOLINGS[name](POOLINGS[name](given[None]))[0]
             shown[f"{what}: {name}"] = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
     report.images("shrunk", shown, "Shrunk by 2, twice. The rings have one centre and get finer outwards; those "
-                  "around other centres are alias. Blur leaves grey there instead.")  # fmt: skip
+                  "around other centres are alias. Blur leaves a plain ground there instead.")  # fmt: skip
