@@ -45,5 +45,5 @@ def both_ways(pool: Callable[..., Tensor], maps: Tensor, kernel: int, stride: in
 
 
 def apart(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> str:
-    worst = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
+    worst = max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(ours, theirs, strict=True))
     return f"apart by {worst:.0e} of the largest"

@@ -275,8 +275,8 @@ def _training(report: Report, epochs: int, rate: float, seed: int, tell: Tell) -
                  f"other. Digits of 8 x 8, two convolutions, two max poolings, batches of {BATCH}.")  # fmt: skip
     report.claim("4.5.x4", apart, high=1e-9, detail=f"largest difference between any two weights at any of {steps} "
                  "steps, by hand against autograd, float64")  # fmt: skip
-    report.claim("4.5.x5", _accuracy(ours, test), low=0.9, detail=f"accuracy on {len(test.labels)} digits not learnt from, trained "
-                 "with gradients by hand only")  # fmt: skip
+    report.claim("4.5.x5", _accuracy(ours, test), low=0.9, detail=f"accuracy on {len(test.labels)} digits not "
+                 "learnt from, trained with gradients by hand only")  # fmt: skip
     share = sum(ties) / len(ties)
     report.claim("4.5.x6", share, high=0.01, detail="share of the first pooling's windows, after a ReLU, in which "
                  "several values are the maximum")  # fmt: skip
