@@ -51,7 +51,7 @@ def run(*, image: ImagePath = "motorcycle", photographs: Annotated[int, Ge(2), L
 
     vivace run translation_invariance        5 s on two cores; one pixel changes max-pooled features by 18 %, not 0
 
-    image: the picture that is made eight times smaller in four ways, to see what aliasing looks like
+    image: the picture that is made four times smaller in four ways, to see what aliasing looks like
     photographs: how many shipped photographs are moved
     seed: the noise that is moved for comparison
     """
@@ -181,7 +181,7 @@ def _drawn_gratings(frequencies: Tensor, left: dict[str, list[float]]) -> Figure
 
 
 def _shrunk(report: Report, picture: Float[Tensor, "3 h w"]) -> None:
-    """The picture, and rings that get finer outwards, a quarter of their size in four ways."""
+    """The picture, and rings that get finer outwards, at a quarter of their size, made in four ways."""
     if min(picture.shape[-2:]) < 64:
         raise InputError(f"the picture is {picture.shape[2]} x {picture.shape[1]} pixels, but 64 x 64 are needed here")
     side = min(512, *picture.shape[-2:]) // 8 * 8
