@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from vivace.base.images import SHIPPED, crop_center, heat_colors, overlay, read_image, resize
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import EfficientNetLite, class_index, class_names, classify, efficientnet_lite0
+from vivace.cnn import (
+    EfficientNetLite,
+    class_index,
+    class_names,
+    classify,
+    efficientnet_lite0,
+    spatial_pyramid_pool,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,14 +140,9 @@ def _accepted_sizes(report: Report, model: EfficientNetLite, generator: torch.Ge
     named = [model(noise(h, w)).shape == (1, 1000) for h, w in OTHER_SIZES]
     report.claim("4.9.c3", sum(named) / len(named), low=1,
                  detail=f"share of {len(named)} sizes, 33 x 320 to 300 x 300, that give 1000 logits")  # fmt: skip
-    lengths = [spatial_pyramid(model.features(noise(h, w))[:, :256]).shape[1] for h, w in OTHER_SIZES]
+    lengths = [spatial_pyramid_pool(model.features(noise(h, w))[:, :256]).shape[1] for h, w in OTHER_SIZES]
     report.claim("4.9.c4", max(abs(length - 21 * 256) for length in lengths), high=0,
                  detail="largest distance from 21 * 256 = 5376 at those sizes; levels 1, 2, 4 of 256 maps")  # fmt: skip
-
-
-def spatial_pyramid(maps: Tensor, levels: tuple[int, ...] = (1, 2, 4)) -> Tensor:
-    """He et al. 2014: the largest value in each cell of grids 1 x 1, 2 x 2, 4 x 4, as one vector of fixed length."""
-    return torch.cat([F.adaptive_max_pool2d(maps, level).flatten(1) for level in levels], dim=1)
 
 
 def _refuses(network: nn.Module, picture: Tensor) -> bool:
