@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
@@ -24,7 +25,7 @@ from vivace.networks import random_flip
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained: AdamW, its rate raised, then lowered along a cosine; the pictures moved a little."""
+    """How a classifier is trained: the rate raised, then lowered along a cosine; the pictures moved a little."""
 
     epochs: int
     batch_size: int
@@ -33,12 +34,15 @@ class Recipe:
     reach: int = 0  # pixels by which a training picture may be moved, each way
     flip: bool = False  # whether half of the training pictures, at random, are mirrored left to right
     seed: int = 0
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: with Nesterov's momentum, 0.9
 
 
 def train_classifier(model: nn.Module, train: Labelled, test: Labelled, recipe: Recipe, *, devices: int = 1,
                      precision: Precision = "32-true", folder: Path | None = None, resume: str | Path | None = None,
                      tell: Tell = ignore) -> Fitted:  # fmt: skip
     """Train a model that gives logits, in place; the history has the accuracies after each epoch."""
+    kinds = {"adamw": AdamW, "sgd": partial(SGD, momentum=0.9, nesterov=True)}
+    settings = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
     some = train.taken(torch.arange(min(10_000, len(train.labels))))  # enough to see how well it knows them
     return fit(
         model,
@@ -46,7 +50,7 @@ def train_classifier(model: nn.Module, train: Labelled, test: Labelled, recipe: 
         partial(_loss, reach=recipe.reach, flip=recipe.flip),
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
-        optimizer=partial(AdamW, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True),
+        optimizer=partial(kinds[recipe.optimizer], **settings),
         schedule=warm_then_cosine,
         evaluate=partial(_accuracies, train=some, test=test),
         seed=recipe.seed,

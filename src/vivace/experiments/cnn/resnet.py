@@ -32,7 +32,7 @@ PAPER = (164, 91.25)  # 64,000 steps of 128 pictures; table 6
 def run(*, data: FolderPath = None, dataset: DataSet = "auto",
         model: Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] = "resnet20",
         epochs: Annotated[int, Ge(1), Le(1000)] | None = None, batch_size: Annotated[int, Ge(1), Le(10_000)] = 128,
-        learning_rate: Annotated[float, Gt(0), Le(1)] = 0.005, weight_decay: Annotated[float, Ge(0), Le(10)] = 0.05,
+        learning_rate: Annotated[float, Gt(0), Le(10)] = 0.15, weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4,
         shift: Annotated[int, Ge(0), Le(8)] = 4, flip: bool = True, devices: Annotated[int, Ge(1), Le(64)] = 1,
         precision: Precision = "32-true", seed: Seed = 0, folder: RunFolder = None, resume: FolderPath = None,
         tell: Tell = ignore) -> Report:  # fmt: skip
@@ -63,7 +63,7 @@ def run(*, data: FolderPath = None, dataset: DataSet = "auto",
     epochs = epochs or max(1, min(60, STEPS // steps))
     digits = data is None and name != "CIFAR-10"
     recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, shift * train.images.shape[-1] // SIDE,
-                    flip and not digits, seed)  # fmt: skip
+                    flip and not digits, seed, "sgd")  # fmt: skip
     few = epochs // 5
     learn = partial(train_classifier, train=train, test=test, devices=devices, precision=precision)
     net = _network(model, len(train.classes), seed)
