@@ -21,21 +21,24 @@ ARCHITECTURES = {
 }
 
 
-def create_model(name: str, *, classes: int = 1000, weights: str | None = None, features: Sequence[str] = (),
+def create_model(name: str, *, classes: int | None = None, weights: str | None = None, features: Sequence[str] = (),
                  **options: Any) -> nn.Module:  # fmt: skip
     """The architecture `name` (a key of `ARCHITECTURES`), untrained or with published weights.
 
         create_model("resnet50", classes=10)                                # pictures (B, 3, H, W) -> logits (B, 10)
         create_model("resnet50", weights="imagenet", features=["layer2"])   # -> {"layer2": (B, 512, H / 8, W / 8)}
 
-    classes: how many logits; with weights made for another number, the last layer is new and untrained
+    classes: how many logits, without it as many as the architecture was made for (1000, or CIFAR-10's 10); with weights
+        made for another number, the last layer is new and untrained
     features: the dotted names of layers; the model then gives their maps, and computes nothing beyond them
     options: what the architecture's own function takes besides
     """
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
     module = import_module(f"vivace.cnn.{ARCHITECTURES[name]}")
-    model: nn.Module = getattr(module, name)(classes=classes, weights=weights, **options)
+    if classes is not None:
+        options["classes"] = classes
+    model: nn.Module = getattr(module, name)(weights=weights, **options)
     return FeatureExtractor(model, features) if features else model
 
 

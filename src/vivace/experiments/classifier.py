@@ -103,6 +103,36 @@ def add_curves(report: Report, fitted: Fitted) -> None:
     )
 
 
+def add_budget(report: Report, trainings: Sequence[Fitted]) -> None:
+    """What the trainings, the longest last, took and reached."""
+    rows = []
+    for fitted in trainings:
+        last = fitted.history[-1]
+        right = [round(100 * last[f"{part}_accuracy"], 2) for part in ("test", "training")]
+        rows.append((len(fitted.history), round(fitted.seconds, 1), *right))
+    columns = ("epochs", "seconds of training", "test accuracy, %", "training accuracy, %")
+    report.table("budget", columns, rows,
+                 "What does my budget buy? Each row is a training of its own, its schedule as long as it.")  # fmt: skip
+
+
+def add_predictions(report: Report, test: Labelled, p: Float[Tensor, "n k"], shown: Sequence[int]) -> None:
+    """The probabilities of the pictures `shown` and of the surest mistake, the confusion matrix, and the mistakes."""
+    sure, said = p.max(1)
+    wrong = torch.nonzero(said != test.labels)[:, 0]
+    wrong = wrong[sure[wrong].argsort(descending=True)]
+    report.figure("probabilities", probability_bars(test, p, [*dict.fromkeys([*shown, *wrong[:1].tolist()])]),
+                  "Class probabilities of some test pictures, then of the one named rightly but least surely"
+                  + (", and of the surest mistake." if len(wrong) else ".") + " Blue: its class.")  # fmt: skip
+    report.figure("confusion", confusion_matrix(test, said), "How many pictures of each class were taken for which.")
+    mistakes = {
+        f"#{i}: {test.classes[test.labels[i]]}, seen as {test.classes[said[i]]} ({sure[i]:.0%})": test.images[i]
+        for i in wrong[:12].tolist()
+    }
+    if mistakes:
+        caption = f"The surest of {len(wrong)} mistakes in {len(test.labels):,} test pictures."
+        report.images("mistakes", mistakes, caption)
+
+
 def probability_bars(given: Labelled, p: Float[Tensor, "n k"], shown: Sequence[int]) -> Figure:
     """Some of the pictures, each over the probabilities of its classes (the ten largest, if there are more)."""
     figure = Figure(figsize=(1.9 * len(shown), 4), layout="constrained")

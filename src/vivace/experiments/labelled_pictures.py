@@ -1,5 +1,6 @@
 """Photographs with a class each, and what a network trained on others sees in them: for grouping and naming them."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vivace.base.data import Labelled, cifar10, cifar10_at_hand, digits
+from vivace.base.data import ImageFolder, Labelled, cifar10, cifar10_at_hand, digits, stratified
+from vivace.base.errors import InputError
 from vivace.base.images import read_image, resize
 from vivace.base.report import Step, Tell, ignore
 from vivace.cnn import efficientnet_lite0
@@ -46,6 +48,16 @@ def to_learn(dataset: DataSet, *, each: int | None = None, tell: Tell = ignore) 
         places = [torch.nonzero(train.labels == label)[:each, 0] for label in range(10)]
         train = train.taken(torch.cat(places).sort().values)
     return "scikit-learn's digits", train, digits("test")
+
+
+def own_pictures(folder: str | Path, *, side: int, grey: bool = False, seed: int = 0, tell: Tell = ignore
+                 ) -> tuple[str, Labelled, Labelled]:  # fmt: skip
+    """What a folder with a sub-folder for each class is called, and its pictures, one in five of each for testing."""
+    own = ImageFolder(folder, size=side, grey=grey)
+    if len(own.classes) < 2:
+        raise InputError(f"{folder} has one sub-folder only; a classifier needs at least two classes")
+    parts = stratified(own.read(tell=tell), test_share=0.2, seed=seed)
+    return Path(folder).resolve().name, parts["train"], parts["test"]
 
 
 def patches(count: int, *, side: int, seed: int) -> Labelled:

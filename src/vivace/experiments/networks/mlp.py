@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -11,14 +10,14 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vivace.base.data import MNIST, ImageFolder, Labelled, at_hand, digits, mnist, stratified
-from vivace.base.errors import InputError
+from vivace.base.data import MNIST, Labelled, at_hand, digits, mnist
 from vivace.base.fit import Fitted
 from vivace.base.images import grid
 from vivace.base.parameters import FolderPath, RunFolder, Seed, checked
 from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.base.training import Precision
-from vivace.experiments.classifier import Recipe, add_curves, confusion_matrix, probability_bars, train_classifier
+from vivace.experiments.classifier import Recipe, add_budget, add_curves, add_predictions, train_classifier
+from vivace.experiments.labelled_pictures import own_pictures
 from vivace.networks import MLP, count_parameters
 
 QUICK = {"dataset": "digits", "epochs": 12}
@@ -66,15 +65,13 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
         "pictures were not learnt from (the default settings were chosen with an eye on MNIST's).",
     )
     add_curves(report, fitted)
-    rows: list[tuple[object, ...]] = []
+    shorter: list[Fitted] = []
     for few in budgets:
         short = MLP(sizes, generator=torch.Generator().manual_seed(seed))
-        start = total - steps * sum(budgets[len(rows) :])
-        rows.append(_budget_row(train_classifier(short, train, test, replace(recipe, epochs=few), devices=devices,
-                                                 precision=precision, tell=part_of(tell, start, total))))  # fmt: skip
-    columns = ("epochs", "seconds of training", "test accuracy, %", "training accuracy, %")
-    report.table("budget", columns, [*rows, _budget_row(fitted)],
-                 "What does my budget buy? Each row is a training of its own, its schedule as long as it.")  # fmt: skip
+        start = total - steps * sum(budgets[len(shorter) :])
+        shorter.append(train_classifier(short, train, test, replace(recipe, epochs=few), devices=devices,
+                                        precision=precision, tell=part_of(tell, start, total)))  # fmt: skip
+    add_budget(report, [*shorter, fitted])
     _predictions(report, model, test)
     _inside(report, model, test)
     if folder is not None:
@@ -85,20 +82,10 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
 def pictures(data: FolderPath, dataset: str, seed: int, tell: Tell = ignore) -> tuple[str, Labelled, Labelled]:
     """What is learnt, by name, and the pictures to train and to test on."""
     if data is not None:
-        own = ImageFolder(data, size=SIDE, grey=True)
-        if len(own.classes) < 2:
-            raise InputError(f"{data} has one sub-folder only; a classifier needs at least two classes")
-        parts = stratified(own.read(tell=tell), test_share=0.2, seed=seed)
-        return Path(data).resolve().name, parts["train"], parts["test"]
+        return own_pictures(data, side=SIDE, grey=True, seed=seed, tell=tell)
     if dataset == "mnist" or (dataset == "auto" and at_hand(*MNIST["train"], *MNIST["test"])):
         return "MNIST", mnist("train", tell=tell), mnist("test", tell=tell)
     return "scikit-learn's digits", digits("train"), digits("test")
-
-
-def _budget_row(fitted: Fitted) -> tuple[object, ...]:
-    last = fitted.history[-1]
-    right = [round(100 * last[f"{part}_accuracy"], 2) for part in ("test", "training")]
-    return len(fitted.history), round(fitted.seconds, 1), *right
 
 
 @torch.no_grad()
@@ -122,18 +109,7 @@ def _predictions(report: Report, model: MLP, test: Labelled) -> None:
         report.claim("3.4.c2", holds, low=1, detail=f"for the first test digit 7: sum {p[first].sum():.6f}, largest "
                      f"{sure[first]:.2f} at {test.classes[int(said[first])]}; 1 means both are so")  # fmt: skip
         shown[0] = first
-    wrong = torch.nonzero(~right)[:, 0]
-    wrong = wrong[sure[wrong].argsort(descending=True)]
-    report.figure("probabilities", probability_bars(test, p, [*dict.fromkeys([*shown, *wrong[:1].tolist()])]),
-                  "Class probabilities of some test pictures, then of the one named rightly but least surely"
-                  + (", and of the surest mistake." if len(wrong) else ".") + " Blue: its class.")  # fmt: skip
-    report.figure("confusion", confusion_matrix(test, said), "How many pictures of each class were taken for which.")
-    mistakes = {
-        f"#{i}: {test.classes[test.labels[i]]}, seen as {test.classes[said[i]]} ({sure[i]:.0%})": test.images[i]
-        for i in wrong[:12].tolist()
-    }
-    if mistakes:
-        report.images("mistakes", mistakes, f"The surest of {len(wrong)} mistakes in {count:,} test pictures.")
+    add_predictions(report, test, p, shown)
 
 
 @torch.no_grad()
