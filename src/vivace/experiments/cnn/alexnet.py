@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 QUICK = {"dataset": "digits", "epochs": 8, "runs": 2}
 
+BATCH = 64
+TESTED = 2000  # pictures at most
 CONSTANT = 2**0.75  # what local response normalisation divides by where nothing responds
 AFTER: dict[str, Callable[[int], nn.Module]] = {
     "nothing": nn.Identity,
@@ -175,11 +177,13 @@ def _accuracy(report: Report, dataset: DataSet, each: int, epochs: int, runs: in
     name, train, test = to_learn(dataset, each=each)
     mean, spread = train.images.mean(), train.images.std()
     train, test = (Labelled((part.images - mean) / spread, part.labels, part.classes) for part in (train, test))
+    test = test.taken(torch.arange(min(TESTED, len(test.labels))))
+    steps = epochs * -(-len(train.labels) // BATCH)
     right = {after: torch.zeros(runs, epochs) for after in AFTER}
     for turn in range(runs):
         for number, (after, norm) in enumerate(AFTER.items()):
-            told = part_of(tell, turn * len(AFTER) + number, runs * len(AFTER))
-            recipe = Recipe(epochs, 64, 2e-3, 0.01, seed=seed + turn)
+            told = part_of(tell, steps * (turn * len(AFTER) + number), steps * runs * len(AFTER))
+            recipe = Recipe(epochs, BATCH, 2e-3, 0.01, seed=seed + turn)
             fitted = train_classifier(_net(norm, train, seed + turn), train, test, recipe, tell=told)
             right[after][turn] = torch.tensor([100 * row["test_accuracy"] for row in fitted.history])
     lines = {after: (range(1, epochs + 1), accuracy.mean(0)) for after, accuracy in right.items()}
