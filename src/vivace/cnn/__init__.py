@@ -22,6 +22,13 @@ from vivace.cnn.convolution_backward import bias_gradient as bias_gradient
 from vivace.cnn.convolution_backward import convolution_backward as convolution_backward
 from vivace.cnn.convolution_backward import input_gradient as input_gradient
 from vivace.cnn.convolution_backward import weight_gradient as weight_gradient
+from vivace.cnn.alexnet import AlexNet as AlexNet
+from vivace.cnn.alexnet import alexnet as alexnet
+from vivace.cnn.densenet import DenseNet as DenseNet
+from vivace.cnn.densenet import densenet40 as densenet40
+from vivace.cnn.densenet import densenet121 as densenet121
+from vivace.cnn.densenet import densenet169 as densenet169
+from vivace.cnn.densenet import densenet201 as densenet201
 from vivace.cnn.efficientnet_lite import EfficientNetLite as EfficientNetLite
 from vivace.cnn.efficientnet_lite import efficientnet_lite0 as efficientnet_lite0
 from vivace.cnn.efficientnet_lite import efficientnet_lite1 as efficientnet_lite1
@@ -32,6 +39,8 @@ from vivace.cnn.fine_tuning import fit_head as fit_head
 from vivace.cnn.fine_tuning import freeze as freeze
 from vivace.cnn.fine_tuning import head_inputs as head_inputs
 from vivace.cnn.fine_tuning import thaw as thaw
+from vivace.cnn.local_response_normalization import LocalResponseNormalization as LocalResponseNormalization
+from vivace.cnn.local_response_normalization import local_response_normalization as local_response_normalization
 from vivace.cnn.resnet import BasicBlock as BasicBlock
 from vivace.cnn.resnet import Bottleneck as Bottleneck
 from vivace.cnn.resnet import CifarResNet as CifarResNet
