@@ -12,6 +12,9 @@ from vivace.cnn.efficientnet_lite import efficientnet_lite1 as efficientnet_lite
 from vivace.cnn.efficientnet_lite import efficientnet_lite2 as efficientnet_lite2
 from vivace.cnn.efficientnet_lite import efficientnet_lite3 as efficientnet_lite3
 from vivace.cnn.efficientnet_lite import efficientnet_lite4 as efficientnet_lite4
+from vivace.cnn.mobilenet import DepthwiseSeparable as DepthwiseSeparable
+from vivace.cnn.mobilenet import MobileNetV2 as MobileNetV2
+from vivace.cnn.mobilenet import mobilenet_v2 as mobilenet_v2
 from vivace.cnn.vgg import VGG as VGG
 from vivace.cnn.vgg import vgg11 as vgg11
 from vivace.cnn.vgg import vgg13 as vgg13

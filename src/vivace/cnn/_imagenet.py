@@ -54,6 +54,12 @@ def built(build: Callable[..., M], name: str, *, classes: int, weights: Weights,
     return model.eval()
 
 
+def round_channels(channels: float) -> int:
+    """To a multiple of 8, never more than a tenth below: how MobileNet and EfficientNet scale their widths."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
 def replace_head(model: nn.Module, classes: int) -> nn.Linear:
     """Put a new linear layer, of as many classes, in the place of the model's last one; returns it."""
     linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]

@@ -15,6 +15,7 @@ from vivace.base.hooks import activations, find_layer
 ARCHITECTURES = {
     **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), "vgg"),
     **dict.fromkeys((f"efficientnet_lite{scale}" for scale in range(5)), "efficientnet_lite"),
+    "mobilenet_v2": "mobilenet",
 }
 
 
