@@ -6,6 +6,13 @@ from vivace.cnn._classes import classify as classify
 from vivace.cnn._imagenet import replace_head as replace_head
 from vivace.cnn._models import ARCHITECTURES as ARCHITECTURES
 from vivace.cnn._models import create_model as create_model
+from vivace.cnn.alexnet import AlexNet as AlexNet
+from vivace.cnn.alexnet import alexnet as alexnet
+from vivace.cnn.densenet import DenseNet as DenseNet
+from vivace.cnn.densenet import densenet40 as densenet40
+from vivace.cnn.densenet import densenet121 as densenet121
+from vivace.cnn.densenet import densenet169 as densenet169
+from vivace.cnn.densenet import densenet201 as densenet201
 from vivace.cnn.efficientnet_lite import EfficientNetLite as EfficientNetLite
 from vivace.cnn.efficientnet_lite import efficientnet_lite0 as efficientnet_lite0
 from vivace.cnn.efficientnet_lite import efficientnet_lite1 as efficientnet_lite1
@@ -15,6 +22,8 @@ from vivace.cnn.efficientnet_lite import efficientnet_lite4 as efficientnet_lite
 from vivace.cnn.mobilenet import DepthwiseSeparable as DepthwiseSeparable
 from vivace.cnn.mobilenet import MobileNetV2 as MobileNetV2
 from vivace.cnn.mobilenet import mobilenet_v2 as mobilenet_v2
+from vivace.cnn.local_response_normalization import LocalResponseNormalization as LocalResponseNormalization
+from vivace.cnn.local_response_normalization import local_response_normalization as local_response_normalization
 from vivace.cnn.resnet import BasicBlock as BasicBlock
 from vivace.cnn.resnet import Bottleneck as Bottleneck
 from vivace.cnn.resnet import CifarResNet as CifarResNet

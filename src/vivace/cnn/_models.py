@@ -13,6 +13,8 @@ from vivace.base.hooks import activations, find_layer
 
 # the file of this room that has the function of the architecture's name
 ARCHITECTURES = {
+    "alexnet": "alexnet",
+    **dict.fromkeys(("densenet121", "densenet169", "densenet201", "densenet40"), "densenet"),
     **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), "vgg"),
     **dict.fromkeys((f"efficientnet_lite{scale}" for scale in range(5)), "efficientnet_lite"),
     "mobilenet_v2": "mobilenet",
