@@ -19,6 +19,8 @@ from vivace.cnn.efficientnet_lite import efficientnet_lite1 as efficientnet_lite
 from vivace.cnn.efficientnet_lite import efficientnet_lite2 as efficientnet_lite2
 from vivace.cnn.efficientnet_lite import efficientnet_lite3 as efficientnet_lite3
 from vivace.cnn.efficientnet_lite import efficientnet_lite4 as efficientnet_lite4
+from vivace.cnn.folding import fold_batch_norms as fold_batch_norms
+from vivace.cnn.folding import for_inference as for_inference
 from vivace.cnn.mobilenet import DepthwiseSeparable as DepthwiseSeparable
 from vivace.cnn.mobilenet import MobileNetV2 as MobileNetV2
 from vivace.cnn.mobilenet import mobilenet_v2 as mobilenet_v2

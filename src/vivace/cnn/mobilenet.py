@@ -52,7 +52,7 @@ class ConvUnit(nn.Sequential):
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
-            nn.ReLU6(),
+            nn.ReLU6(inplace=True),  # a third less time; `base.hooks` keeps what a hook on 1 saw
         )
 
 
