@@ -9,15 +9,16 @@ Departs from the paper: nothing is quantised; which layers follow each other is 
 import copy
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vivace.base.cost import run_on_shapes
 from vivace.base.errors import InputError
 
 M = TypeVar("M", bound=nn.Module)
@@ -26,17 +27,43 @@ FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def for_inference(model: M, shape: Sequence[int] = (3, 224, 224)) -> M:
-    """A copy that answers as `model` does in evaluation mode, sooner.
+    """A copy that answers as `model` does in evaluation mode, sooner; it has no gradients and can't be copied or saved.
 
-    Batch norms are folded, ReLUs work in place where nothing else reads what they overwrite (a hook on the layer before
-    would see it overwritten), and weights lie channels-last, which makes torch compute so. `shape` is a picture's.
+    Batch norms are folded, ReLUs work in place where nothing else reads what they overwrite (so that a hook on the layer
+    before sees it overwritten), maps lie channels-last in memory, and on a CPU each convolution's weights are laid out
+    once as they are needed. `shape` is that of a picture the model takes; other sizes may come later.
     """
     faster = fold_batch_norms(copy.deepcopy(model).eval(), shape)
     runs, reads = _observed(faster, shape, (nn.ReLU, nn.ReLU6))
     shared = {relu for relu, taken, _ in runs if reads[taken] > 1}
     for relu, _, _ in runs:
         relu.inplace = relu not in shared
-    return faster.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, layer in list(faster.named_modules()):
+        if _packable(layer):
+            faster.set_submodule(name, PackedConv2d(layer))
+    return faster.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+
+
+class PackedConv2d(nn.Module):
+    """A convolution whose weights lie as oneDNN computes with them; `nn.Conv2d` lays them out anew at every call.
+
+    The two operators are those that `torch.compile` calls on a CPU; the maps they put out are channels-last.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.geometry = conv.padding, conv.stride, conv.dilation, conv.groups
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.geometry)
+        self.bias = conv.bias
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d oh ow"]:
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.geometry, "none", [], "")
+
+
+def _packable(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return (type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
+            and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
+            and torch.backends.mkldnn.is_available())  # fmt: skip
 
 
 def fold_batch_norms(model: M, shape: Sequence[int] = (3, 224, 224)) -> M:
@@ -83,8 +110,6 @@ def _observed(model: nn.Module, shape: Sequence[int], kinds: tuple[type[nn.Modul
 
     Shapes alone are computed, on "meta"; a view has the memory of what it is a view of.
     """
-    tensors = {name: torch.empty_like(tensor, device="meta")
-               for name, tensor in (*model.named_parameters(), *model.named_buffers())}  # fmt: skip
     picture = torch.empty(1, *shape, device="meta")
     runs: list[tuple[Any, int, int]] = []
     handles = [
@@ -94,10 +119,7 @@ def _observed(model: nn.Module, shape: Sequence[int], kinds: tuple[type[nn.Modul
     ]
     try:
         with _Reads() as seen:
-            output = functional_call(model, tensors, (picture,))
-    except RuntimeError as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"{type(model).__name__} takes no picture {tuple(shape)}: {why}") from None
+            output = run_on_shapes(model, picture)
     finally:
         for handle in handles:
             handle.remove()
