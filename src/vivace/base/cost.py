@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,6 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 224, 224)) -> Cost:
     A layer that runs several times counts its work each time and its parameters once; work and weights outside any
     layer (a product in a model's own `forward`) count under the name of the model.
     """
-    tensors = {name: torch.empty_like(tensor, device="meta")
-               for name, tensor in (*model.named_parameters(), *model.named_buffers())}  # fmt: skip
     runs: list[tuple[str, nn.Module, Tensor]] = []
 
     def note(name: str, module: nn.Module, output: object) -> None:
@@ -68,14 +67,25 @@ def cost(model: nn.Module, shape: Sequence[int] = (3, 224, 224)) -> Cost:
     handles = [leaf.register_forward_hook(lambda m, _, out, name=name: note(name, m, out)) for name, leaf in leaves]
     try:
         with FlopCounterMode(display=False) as counter, evaluating(model):
-            functional_call(model, tensors, (torch.empty(1, *shape, device="meta"),))
-    except RuntimeError as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"{type(model).__name__} takes no picture {tuple(shape)}: {why}") from None
+            run_on_shapes(model, torch.empty(1, *shape, device="meta"))
     finally:
         for handle in handles:
             handle.remove()
     return Cost(_layers(model, runs, counter))
+
+
+def run_on_shapes(model: nn.Module, pictures: Tensor) -> Any:
+    """What the model puts out for pictures on "meta": nothing but shapes is computed, and nothing of it is changed.
+
+    InputError where the model takes no such pictures.
+    """
+    tensors = {name: torch.empty_like(tensor, device="meta", dtype=pictures.dtype if tensor.is_floating_point() else None)
+               for name, tensor in (*model.named_parameters(), *model.named_buffers())}  # fmt: skip
+    try:
+        return functional_call(model, tensors, (pictures,))
+    except RuntimeError as error:
+        shape, why = tuple(pictures.shape[1:]), str(error).splitlines()[0]
+        raise InputError(f"{type(model).__name__} takes no picture {shape}: {why}") from None
 
 
 def _layers(model: nn.Module, runs: Sequence[tuple[str, nn.Module, Tensor]], counter: FlopCounterMode

@@ -75,10 +75,11 @@ def activations(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> li
     modules = [find_layer(model, layer) for layer in layers]
     found: dict[nn.Module, Tensor] = {}
 
-    def keep(module: nn.Module, output: Tensor) -> None:
+    def keep(module: nn.Module, output: Tensor) -> Tensor:
         found[module] = output
         if len(found) == len(set(modules)):
             raise _Enough
+        return output.clone()  # what works in place from here on doesn't reach ours
 
     with hooked(modules, keep), suppress(_Enough):
         model(images)

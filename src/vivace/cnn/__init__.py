@@ -39,6 +39,11 @@ from vivace.cnn.fine_tuning import fit_head as fit_head
 from vivace.cnn.fine_tuning import freeze as freeze
 from vivace.cnn.fine_tuning import head_inputs as head_inputs
 from vivace.cnn.fine_tuning import thaw as thaw
+from vivace.cnn.folding import fold_batch_norms as fold_batch_norms
+from vivace.cnn.folding import for_inference as for_inference
+from vivace.cnn.mobilenet import DepthwiseSeparable as DepthwiseSeparable
+from vivace.cnn.mobilenet import MobileNetV2 as MobileNetV2
+from vivace.cnn.mobilenet import mobilenet_v2 as mobilenet_v2
 from vivace.cnn.local_response_normalization import LocalResponseNormalization as LocalResponseNormalization
 from vivace.cnn.local_response_normalization import local_response_normalization as local_response_normalization
 from vivace.cnn.resnet import BasicBlock as BasicBlock

@@ -54,6 +54,12 @@ def built(build: Callable[..., M], name: str, *, classes: int, weights: Weights,
     return model.eval()
 
 
+def round_channels(channels: float) -> int:
+    """To a multiple of 8, never more than a tenth below: how MobileNet and EfficientNet scale their widths."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
 def last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
     """The model's last linear layer and its dotted name: the head of every classifier here."""
     linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]

@@ -23,6 +23,7 @@ ARCHITECTURES = {
     **dict.fromkeys(("densenet121", "densenet169", "densenet201", "densenet40"), "densenet"),
     **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), "vgg"),
     **dict.fromkeys((f"efficientnet_lite{scale}" for scale in range(5)), "efficientnet_lite"),
+    "mobilenet_v2": "mobilenet",
     **dict.fromkeys((f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110)), "resnet"),
 }
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vivace.base.errors import unknown
 from vivace.base.report import Tell, ignore
-from vivace.cnn._imagenet import Normalization, Weights, built
+from vivace.cnn._imagenet import Normalization, Weights, built, round_channels
 
 # the paper's table 1: (expansion t, channels c, blocks n, stride s, kernel k)
 STAGES = (
@@ -52,7 +52,7 @@ class SameConv2d(nn.Conv2d):
         (top, bottom), (left, right) = (self._pad(n) for n in x.shape[-2:])
         if top == bottom == left == right == self.kernel_size[0] // 2:
             return super().forward(x)
-        return F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, None, self.stride, 0, 1, self.groups)
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride, 0, 1, self.groups)
 
     def _pad(self, n: int) -> tuple[int, int]:
         """Zeros before and after a side of n pixels."""
@@ -107,7 +107,7 @@ class EfficientNetLite(nn.Module):
         blocks: list[Block] = []
         inputs = 32
         for index, (t, c, n, s, k) in enumerate(STAGES):
-            outputs = _round_channels(c * width)
+            outputs = round_channels(c * width)
             repeats = n if index in (0, len(STAGES) - 1) else math.ceil(n * depth)
             for repeat in range(repeats):
                 stride = s if repeat == 0 else 1
@@ -157,12 +157,6 @@ def _lite(scale: int, classes: int, weights: Weights, tell: Tell) -> EfficientNe
     if weights is not None and scale > 0:
         raise unknown(f"weights for EfficientNet-Lite{scale}", weights, [])
     return built(build, "efficientnet-lite0", classes=classes, weights=weights, tell=tell, rename=_renamed)
-
-
-def _round_channels(channels: float) -> int:
-    """To a multiple of 8, never more than a tenth below (the paper's reference code)."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def _renamed(name: str) -> str:
