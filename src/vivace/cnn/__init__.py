@@ -29,6 +29,7 @@ from vivace.cnn.densenet import densenet40 as densenet40
 from vivace.cnn.densenet import densenet121 as densenet121
 from vivace.cnn.densenet import densenet169 as densenet169
 from vivace.cnn.densenet import densenet201 as densenet201
+from vivace.cnn.distillation import distillation_loss as distillation_loss
 from vivace.cnn.efficientnet_lite import EfficientNetLite as EfficientNetLite
 from vivace.cnn.efficientnet_lite import efficientnet_lite0 as efficientnet_lite0
 from vivace.cnn.efficientnet_lite import efficientnet_lite1 as efficientnet_lite1
@@ -46,6 +47,19 @@ from vivace.cnn.mobilenet import MobileNetV2 as MobileNetV2
 from vivace.cnn.mobilenet import mobilenet_v2 as mobilenet_v2
 from vivace.cnn.local_response_normalization import LocalResponseNormalization as LocalResponseNormalization
 from vivace.cnn.local_response_normalization import local_response_normalization as local_response_normalization
+from vivace.cnn.ensemble import Ensemble as Ensemble
+from vivace.cnn.ensemble import decomposition as decomposition
+from vivace.cnn.pruning import make_permanent as make_permanent
+from vivace.cnn.pruning import prune_magnitude as prune_magnitude
+from vivace.cnn.pruning import scale_penalty as scale_penalty
+from vivace.cnn.pruning import slimmed as slimmed
+from vivace.cnn.pruning import sparse_bytes as sparse_bytes
+from vivace.cnn.quantization import Quantized as Quantized
+from vivace.cnn.quantization import QuantizedLayer as QuantizedLayer
+from vivace.cnn.quantization import input_ranges as input_ranges
+from vivace.cnn.quantization import quantize as quantize
+from vivace.cnn.quantization import quantized as quantized
+from vivace.cnn.quantization import stored_bytes as stored_bytes
 from vivace.cnn.resnet import BasicBlock as BasicBlock
 from vivace.cnn.resnet import Bottleneck as Bottleneck
 from vivace.cnn.resnet import CifarResNet as CifarResNet
