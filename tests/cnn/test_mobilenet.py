@@ -33,7 +33,10 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
             shapes |= {f"{block}.0.0.weight": (inner, inputs, 1, 1), **norm_shapes(f"{block}.0.1", inner)}
             place = 1
         shapes |= {f"{block}.{place}.0.weight": (inner, 1, 3, 3), **norm_shapes(f"{block}.{place}.1", inner)}
-        shapes |= {f"{block}.{place + 1}.weight": (outputs, inner, 1, 1), **norm_shapes(f"{block}.{place + 2}", outputs)}
+        shapes |= {
+            f"{block}.{place + 1}.weight": (outputs, inner, 1, 1),
+            **norm_shapes(f"{block}.{place + 2}", outputs),
+        }
     shapes |= {"features.18.0.weight": (1280, 320, 1, 1), **norm_shapes("features.18.1", 1280)}
     return shapes | {"classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}
 
@@ -145,7 +148,12 @@ def test_activations_keep_what_a_layer_put_out_though_the_next_works_in_place(mo
 def test_reduction_says_how_small_the_last_maps_are() -> None:
     for reduction in (2, 4, 8, 16, 32):
         model = without_memory(lambda: mobilenet_v2(reduction=reduction)).to("meta").eval()
-        assert model.features(torch.empty(1, 3, 64, 96, device="meta")).shape == (1, 1280, 64 // reduction, 96 // reduction)
+        assert model.features(torch.empty(1, 3, 64, 96, device="meta")).shape == (
+            1,
+            1280,
+            64 // reduction,
+            96 // reduction,
+        )
         assert loads_published_weights(model)
 
 
@@ -157,7 +165,9 @@ def test_depthwise_separable_is_a_full_convolution_of_few_weights() -> None:
     full = (layer.pointwise.weight[:, :, 0, 0, None, None] * layer.depthwise.weight[:, 0]).detach()  # (D, C, k, k)
     maps = torch.rand(2, 64, 9, 7)
     torch.testing.assert_close(layer(maps), F.conv2d(maps, full, padding=1), rtol=1e-4, atol=1e-5)
-    mutant = nn.Sequential(layer.pointwise, nn.Conv2d(128, 128, 3, padding=1, groups=128, bias=False))  # the other order
+    mutant = nn.Sequential(
+        layer.pointwise, nn.Conv2d(128, 128, 3, padding=1, groups=128, bias=False)
+    )  # the other order
     assert sum(weight.numel() for weight in mutant.parameters()) != 8768
     assert DepthwiseSeparable(4, 8, 5, stride=2)(torch.rand(1, 4, 9, 9)).shape == (1, 8, 5, 5)
 
