@@ -162,7 +162,7 @@ def test_rejects_mutants() -> None:
 
 def test_a_model_in_training_and_a_wrong_picture_are_refused() -> None:
     model = mobilenet_v2(width=0.25)
-    with pytest.raises(InputError, match="call model.eval"):
+    with pytest.raises(InputError, match=r"call model\.eval"):
         fold_batch_norms(model)
     assert not for_inference(model).training and model.training  # that takes a copy in evaluation mode
     with pytest.raises(InputError, match=r"Sequential takes no picture \(1, 8, 8\)"):

@@ -79,7 +79,8 @@ def run_on_shapes(model: nn.Module, pictures: Tensor) -> Any:
 
     InputError where the model takes no such pictures.
     """
-    tensors = {name: torch.empty_like(tensor, device="meta", dtype=pictures.dtype if tensor.is_floating_point() else None)
+    dtype = pictures.dtype
+    tensors = {name: torch.empty_like(tensor, device="meta", dtype=dtype if tensor.is_floating_point() else None)
                for name, tensor in (*model.named_parameters(), *model.named_buffers())}  # fmt: skip
     try:
         return functional_call(model, tensors, (pictures,))

@@ -29,9 +29,9 @@ FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 def for_inference(model: M, shape: Sequence[int] = (3, 224, 224)) -> M:
     """A copy that answers as `model` does in evaluation mode, sooner; it has no gradients and can't be copied or saved.
 
-    Batch norms are folded, ReLUs work in place where nothing else reads what they overwrite (so that a hook on the layer
-    before sees it overwritten), maps lie channels-last in memory, and on a CPU each convolution's weights are laid out
-    once as they are needed. `shape` is that of a picture the model takes; other sizes may come later.
+    Batch norms are folded, ReLUs work in place where nothing else reads what they overwrite (so that a hook on the
+    layer before sees it overwritten), maps lie channels-last in memory, and on a CPU each convolution's weights are
+    laid out once as they are needed. `shape` is that of a picture the model takes; other sizes may come later.
     """
     faster = fold_batch_norms(copy.deepcopy(model).eval(), shape)
     runs, reads = _observed(faster, shape, (nn.ReLU, nn.ReLU6))
@@ -93,14 +93,14 @@ def fold_batch_norms(model: M, shape: Sequence[int] = (3, 224, 224)) -> M:
 @torch.no_grad()
 def _fold(layer: nn.Module, norm: _BatchNorm) -> None:
     """gamma (W x + b - mu) / sigma + beta = (gamma / sigma) W x + (b - mu) gamma / sigma + beta."""
-    W, mu = layer.weight.double(), norm.running_mean.double()  # type: ignore[operator, union-attr]
+    W, mu = layer.get_parameter("weight").double(), norm.get_buffer("running_mean").double()
     gamma = torch.ones_like(mu) if norm.weight is None else norm.weight.double()
     beta = torch.zeros_like(mu) if norm.bias is None else norm.bias.double()
-    b = torch.zeros_like(mu) if layer.bias is None else layer.bias.double()  # type: ignore[operator]
-    scale = gamma / (norm.running_var.double() + norm.eps).sqrt()  # type: ignore[union-attr]
-    like = layer.weight
+    b = torch.zeros_like(mu) if layer.bias is None else layer.get_parameter("bias").double()
+    scale = gamma / (norm.get_buffer("running_var").double() + norm.eps).sqrt()
+    like = layer.get_parameter("weight")
     for name, tensor in (("weight", W * scale.view(-1, *[1] * (W.ndim - 1))), ("bias", (b - mu) * scale + beta)):
-        setattr(layer, name, nn.Parameter(tensor.to(like), requires_grad=like.requires_grad))  # type: ignore[arg-type]
+        setattr(layer, name, nn.Parameter(tensor.to(like), requires_grad=like.requires_grad))
 
 
 @torch.no_grad()

@@ -109,7 +109,7 @@ class MobileNetV2(nn.Module):
                 nn.init.kaiming_normal_(parameter, mode="fan_out")
             elif parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.01)
-        nn.init.zeros_(self.classifier[1].bias)
+        nn.init.zeros_(self.get_parameter("classifier.1.bias"))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return self.classifier(self.features(self.normalization(images)).mean((2, 3)))

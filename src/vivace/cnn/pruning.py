@@ -125,9 +125,10 @@ def _layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
     return found
 
 
-def _parameter(layer: nn.Module) -> object:
+def _parameter(layer: nn.Module) -> nn.Parameter:
     """What the optimiser sees, which is not yet masked."""
-    return layer.parametrizations.weight.original if parametrize.is_parametrized(layer, "weight") else layer.weight
+    masked = parametrize.is_parametrized(layer, "weight")
+    return layer.get_parameter("parametrizations.weight.original" if masked else "weight")
 
 
 def _unmask(layer: nn.Module) -> None:
@@ -152,7 +153,7 @@ def _cut(layer: nn.Module, outputs: Int[Tensor, " k"] | None, **sizes: int) -> A
             for name, tensor in group.items():
                 if tensor is not None and tensor.ndim:
                     data = tensor.detach()[outputs].clone()
-                    group[name] = nn.Parameter(data) if isinstance(tensor, nn.Parameter) else data
+                    group[name] = nn.Parameter(data) if isinstance(tensor, nn.Parameter) else data  # type: ignore[assignment]
     return copy
 
 

@@ -1,7 +1,7 @@
 """Training a classifier of pictures, and showing what it says: what the experiments that do so share."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ def train_classifier(model: nn.Module, train: Labelled, test: Labelled, recipe: 
                      precision: Precision = "32-true", folder: Path | None = None, resume: str | Path | None = None,
                      tell: Tell = ignore) -> Fitted:  # fmt: skip
     """Train a model that gives logits, in place; the history has the accuracies after each epoch."""
-    kinds = {"adamw": AdamW, "sgd": partial(SGD, momentum=0.9, nesterov=True)}
+    kinds: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": partial(SGD, momentum=0.9, nesterov=True)}
     settings = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
     some = train.taken(torch.arange(min(10_000, len(train.labels))))  # enough to see how well it knows them
     return fit(

@@ -138,7 +138,7 @@ def _columns(report: Report, batch: int) -> None:
 @torch.no_grad()
 def _inhibition(report: Report, image: ImagePath) -> None:
     """Local response normalisation on the first responses to a photograph, in two units of brightness (x13, x14)."""
-    weight = efficientnet_lite0(weights="imagenet").stem.conv.weight
+    weight = efficientnet_lite0(weights="imagenet").get_parameter("stem.conv.weight")
     pixels = 255 * read_image(image, max_side=320)[None]
     units = {"bytes, less their mean": pixels - pixels.mean(), "standard deviations": (pixels - 127) / 128}
     shown, factors = {}, {}
@@ -212,5 +212,5 @@ def _net(norm: Callable[[int], nn.Module], train: Labelled, seed: int) -> nn.Seq
             nn.Conv2d(channels, 16, 5, padding=2), nn.ReLU(), norm(16), nn.MaxPool2d(3, 2, padding=1),
             nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), norm(32), nn.MaxPool2d(3, 2, padding=1),
             nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Flatten(),
-            nn.Linear(32 * side**2, 64), nn.ReLU(), nn.Linear(64, train.labels.max() + 1),
+            nn.Linear(32 * side**2, 64), nn.ReLU(), nn.Linear(64, len(train.classes)),
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
@@ -164,7 +164,10 @@ def _equal_accuracy(report: Report, counted: Mapping[str, Cost]) -> None:
 def _memory(report: Report, picture: Tensor, seed: int) -> None:
     """What a step of training keeps for the way back, as a program does it (x25, x26)."""
     kept = {}
-    for name, options in (("resnet50", {}), ("densenet121", {}), ("densenet121", {"memory_efficient": True})):
+    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("resnet50", {}), ("densenet121", {}), ("densenet121", {"memory_efficient": True}),
+    )  # fmt: skip
+    for name, options in kinds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = create_model(name, **options)

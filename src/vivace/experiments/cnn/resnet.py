@@ -24,7 +24,7 @@ STEPS = 800  # of a training whose length nobody gave
 DEEPEST = 1202  # layers of the deepest network in the paper's section 4.2
 
 # ResNet-20 on CIFAR-10 with the settings below and bf16-mixed: epochs, minutes of one thread, test accuracy in %
-MEASURED: tuple[tuple[int, float, float], ...] = ()
+MEASURED = ((2, 1.95, 67.93), (58, 57.58, 88.14))
 PAPER = (164, 91.25)  # 64,000 steps of 128 pictures; table 6
 
 
@@ -38,7 +38,7 @@ def run(*, data: FolderPath = None, dataset: DataSet = "auto",
         tell: Tell = ignore) -> Report:  # fmt: skip
     """A ResNet of the paper's CIFAR kind learns ten sorts of photographs.
 
-    vivace run resnet --model resnet20        2 min on two cores: XX % of CIFAR-10's test pictures
+    vivace run resnet --model resnet20        2 min on two cores: 68 % of CIFAR-10's test pictures, 88 % in 58
 
     data: a folder of your own pictures to learn instead, one sub-folder for each class; reduced to 32 x 32
     dataset: cifar10 (170 MB to download where it is missing), scikit-learn's digits, or auto: cifar10 if it is there
