@@ -105,8 +105,11 @@ def _draw(report: Report, errors: dict[str, Float[Tensor, "d r"]], losses: dict[
         right.plot(range(1, len(curve) + 1), curve, style, color=COLORS[kind], label=name)
     right.set(xlabel="epoch", ylabel="training loss", yscale="log")
     right.legend(frameon=False, fontsize=8, ncols=2)
-    report.figure("training", figure, "Left: the error on what was learnt from, a dot for each run: the deep "
-                  "plain network is not overfitted, it has not learnt. Right: the losses of the first run.")  # fmt: skip
+    words = (
+        "Left: the error on what was learnt from, a dot for each run: the deep plain network is not overfitted, it has "
+        "not learnt. Right: the losses of the first run."
+    )
+    report.figure("training", figure, words)
 
 
 def _gradients(report: Report, train: Labelled, width: int, seed: int) -> None:
