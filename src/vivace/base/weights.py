@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vivace.base.errors import InputError, WeightsMissing, unknown
 from vivace.base.files import written_whole
-from vivace.base.report import Step, Tell, ignore
+from vivace.base.progress import Step, Tell, ignore
 
 
 @dataclass(frozen=True)

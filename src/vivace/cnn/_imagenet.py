@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
-from vivace.base.report import Tell
+from vivace.base.progress import Tell
 from vivace.base.weights import load_weights
 
 M = TypeVar("M", bound=nn.Module)

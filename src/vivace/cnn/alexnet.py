@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.report import Tell, ignore
+from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built
 from vivace.cnn.local_response_normalization import LocalResponseNormalization
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vivace.base.errors import InputError
-from vivace.base.report import Tell, ignore
+from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built
 
 Maps = Float[Tensor, "b _ h w"]

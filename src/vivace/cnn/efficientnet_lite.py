@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import unknown
-from vivace.base.report import Tell, ignore
+from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built, round_channels
 
 # the paper's table 1: (expansion t, channels c, blocks n, stride s, kernel k)

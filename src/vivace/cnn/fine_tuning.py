@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError
 from vivace.base.hooks import evaluating, find_layer
-from vivace.base.report import Step, Tell, ignore
+from vivace.base.progress import Step, Tell, ignore
 from vivace.cnn._imagenet import last_linear, replace_head
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

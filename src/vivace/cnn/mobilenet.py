@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.report import Tell, ignore
+from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built, round_channels
 
 # the paper's table 2: (expansion t, channels c, blocks n, stride s)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
-from vivace.base.report import Tell, ignore
+from vivace.base.progress import Tell, ignore
 from vivace.base.weights import load_weights
 from vivace.cnn._imagenet import Normalization, Weights, built, replace_head
 

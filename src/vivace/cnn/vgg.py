@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.errors import unknown
-from vivace.base.report import Tell, ignore
+from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built
 
 # convolutions in each of the five stages; every stage ends in a pooling that halves the map

@@ -13,7 +13,8 @@ from vivace.base.drawing import BLUE, GREEN, ORANGE, VIOLET, drawing
 from vivace.base.parameters import Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore, part_of
 from vivace.base.weights import TORCHVISION
-from vivace.cnn import CifarResNet, DenseNet, MobileNetV2, create_model, fold_batch_norms, for_inference
+from vivace.cnn import CifarResNet, DenseNet, MobileNetV2, create_model
+from vivace.cnn.folding import fold_batch_norms, for_inference
 from vivace.cnn.mobilenet import DepthwiseSeparable
 from vivace.experiments.classifier import Recipe, accuracy, train_classifier
 from vivace.experiments.labelled_pictures import DataSet, to_learn

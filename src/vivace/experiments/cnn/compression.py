@@ -12,7 +12,10 @@ from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, GREEN, ORANGE, drawing
 from vivace.base.parameters import Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import distillation_loss, efficientnet_lite0, prune_magnitude, quantized, sparse_bytes, stored_bytes
+from vivace.cnn import efficientnet_lite0
+from vivace.cnn.distillation import distillation_loss
+from vivace.cnn.pruning import prune_magnitude, sparse_bytes
+from vivace.cnn.quantization import quantized, stored_bytes
 from vivace.experiments.labelled_pictures import DataSet, patches, to_learn
 from vivace.experiments.small_cnns import convnet, error, learn, log_probabilities
 

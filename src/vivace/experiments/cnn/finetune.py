@@ -18,7 +18,8 @@ from vivace.base.fit import fit
 from vivace.base.images import overlay, resize
 from vivace.base.parameters import FolderPath, RunFolder, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore, part_of
-from vivace.cnn import CifarResNet, create_model, fit_head, freeze, head_inputs, load_model, save_model, thaw
+from vivace.cnn import CifarResNet, create_model, load_model, save_model
+from vivace.cnn.fine_tuning import fit_head, freeze, head_inputs, thaw
 from vivace.experiments.classifier import accuracy, confusion_matrix, shifted, warm_then_cosine
 from vivace.experiments.labelled_pictures import own_pictures, patches
 from vivace.explain import grad_cam
