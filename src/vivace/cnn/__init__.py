@@ -10,6 +10,8 @@ from vivace.cnn._models import load_model as load_model
 from vivace.cnn._models import save_model as save_model
 from vivace.cnn.alexnet import AlexNet as AlexNet
 from vivace.cnn.alexnet import alexnet as alexnet
+from vivace.cnn.class_selectivity import class_selectivity as class_selectivity
+from vivace.cnn.convnet import ConvNet as ConvNet
 from vivace.cnn.convolution import conv2d_fft as conv2d_fft
 from vivace.cnn.convolution import conv2d_im2col as conv2d_im2col
 from vivace.cnn.convolution import conv2d_loops as conv2d_loops
@@ -49,6 +51,11 @@ from vivace.cnn.kernels import apply_kernel as apply_kernel
 from vivace.cnn.kernels import box_blur as box_blur
 from vivace.cnn.kernels import gaussian as gaussian
 from vivace.cnn.kernels import kernel as kernel
+from vivace.cnn.lenet import LeNet5 as LeNet5
+from vivace.cnn.lenet import lenet5 as lenet5
+from vivace.cnn.linear_probe import Probe as Probe
+from vivace.cnn.linear_probe import linear_probe as linear_probe
+from vivace.cnn.linear_probe import pooled_features as pooled_features
 from vivace.cnn.local_response_normalization import LocalResponseNormalization as LocalResponseNormalization
 from vivace.cnn.local_response_normalization import local_response_normalization as local_response_normalization
 from vivace.cnn.mobilenet import DepthwiseSeparable as DepthwiseSeparable
@@ -78,6 +85,11 @@ from vivace.cnn.quantization import input_ranges as input_ranges
 from vivace.cnn.quantization import quantize as quantize
 from vivace.cnn.quantization import quantized as quantized
 from vivace.cnn.quantization import stored_bytes as stored_bytes
+from vivace.cnn.receptive_field import Field as Field
+from vivace.cnn.receptive_field import effective_field as effective_field
+from vivace.cnn.receptive_field import pixels_holding as pixels_holding
+from vivace.cnn.receptive_field import receptive_fields as receptive_fields
+from vivace.cnn.receptive_field import spread as spread
 from vivace.cnn.resnet import BasicBlock as BasicBlock
 from vivace.cnn.resnet import Bottleneck as Bottleneck
 from vivace.cnn.resnet import CifarResNet as CifarResNet

@@ -1,0 +1,207 @@
+"""Experiment: the parts of a convolutional network, and what each is there for."""
+
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vivace.base.cost import cost
+from vivace.base.data import Labelled
+from vivace.base.drawing import BLUE, GREEN, ORANGE, drawing
+from vivace.base.hooks import activations, evaluating
+from vivace.base.images import read_image
+from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.report import Report, Step, Tell, ignore
+from vivace.cnn import ConvNet, max_pool2d, vgg16
+from vivace.experiments.classifier import accuracy
+from vivace.experiments.labelled_pictures import DataSet, to_learn
+from vivace.experiments.plain_training import gradient_norms, train
+
+QUICK = {"dataset": "digits", "epochs": 6, "runs": 2}
+
+STAGES, HIDDEN = (1, 2, 3), (0, 1, 2)
+WIDTHS = (8, 16, 16)
+DEAD = 5  # starts with a ReLU on the logits
+
+
+class ReluOnLogits(ConvNet):
+    """As lecture notes draw it: a ReLU behind every fully connected layer, the last too."""
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        return super().forward(images).relu()
+
+
+@checked
+def run(*, image: ImagePath = "chelsea", dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 200,
+        epochs: Annotated[int, Ge(1), Le(200)] = 8, runs: Annotated[int, Ge(1), Le(20)] = 3, seed: Seed = 0,
+        tell: Tell = ignore) -> Report:  # fmt: skip
+    """The parts of a convolutional network: what is lost without each of them.
+
+    vivace run components        2 min on two cores (digits: 15 s); nine networks of one template read digits
+
+    image: the photograph that is moved by a pixel
+    dataset: what is learnt: cifar10, scikit-learn's digits, or auto: CIFAR-10 if it is there
+    each: pictures of each class to learn from
+    epochs: passes over them
+    runs: networks of each kind, each from its own start
+    seed: of the first
+    """
+    name, learnt, test = to_learn(dataset, each=each, tell=tell)
+    test = test.taken(torch.arange(min(1000, len(test.labels))))
+    report = Report(
+        "The parts of a convolutional network",
+        f"$(\\text{{Conv-ReLU-Pool}}) \\times N - (\\text{{FC-ReLU}}) \\times M - \\text{{FC}}$, on {name}: "
+        f"{len(learnt.labels):,} pictures, {epochs} epochs.",
+    )
+    learn = partial(_accuracies, learnt, test, epochs=epochs, runs=runs, seed=seed)
+    tell(Step(0, 4, "the template"))
+    _template(report, name, learnt, learn)
+    tell(Step(1, 4, "activations"))
+    _activations(report, learnt, learn, seed)
+    tell(Step(2, 4, "ReLU on the logits"))
+    _dead(report, learnt, test, epochs, seed)
+    tell(Step(3, 4, "shifts and layers"))
+    _shift(report, read_image(image, max_side=256))
+    _probes(report, learnt, test, epochs, seed)
+    with torch.device("meta"):
+        sides = [layer.shape[-1] for layer in cost(vgg16()).of("MaxPool2d").layers]
+    words = ", ".join(map(str, sides))
+    report.claim("4.2.c5", sum(sides[i] * 2 == before for i, before in enumerate([224, *sides[:-1]])), low=5,
+                 detail=f"of VGG-16's five poolings, how many halve the map: 224, {words}")  # fmt: skip
+    return report
+
+
+def _network(learnt: Labelled, stages: int, hidden: int, kind: type[ConvNet] = ConvNet, **options: Any) -> ConvNet:
+    _, channels, height, width = learnt.images.shape
+    return kind((channels, height, width), len(learnt.classes), WIDTHS[:stages], hidden=[32] * hidden, **options)
+
+
+def _accuracies(learnt: Labelled, test: Labelled, stages: int, hidden: int, *, epochs: int, runs: int, seed: int,
+                **options: Any) -> tuple[Float[Tensor, " r"], list[float]]:  # fmt: skip
+    """Test accuracy in % of each run, and the losses of the first over the epochs."""
+    right = torch.zeros(runs)
+    losses: list[float] = []
+    for turn in range(runs):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + turn)
+            net = _network(learnt, stages, hidden, **options)
+        found = train(net, learnt, epochs=epochs, seed=seed + turn, optimizer=_adam)
+        losses = losses or found
+        right[turn] = 100 * accuracy(net, test)
+    return right, losses
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=4e-3, weight_decay=0, fused=True)
+
+
+def _template(report: Report, name: str, learnt: Labelled, learn: Any) -> None:
+    """N = 1 to 3 stages, M = 0 to 2 hidden layers (c4)."""
+    found = {(n, m): learn(n, m)[0].mean().item() for n in STAGES for m in HIDDEN}
+    counts = {(n, m): sum(w.numel() for w in _network(learnt, n, m).parameters()) for n in STAGES for m in HIDDEN}
+    rows = [(n, *(f"{found[n, m]:.1f} ({counts[n, m]:,})" for m in HIDDEN)) for n in STAGES]
+    report.table("template", ("N", *(f"M = {m}" for m in HIDDEN)), rows,
+                 f"Test pictures of {name} right, % (parameters).")  # fmt: skip
+    report.claim("4.2.c4", min(found.values()), low=80 if "digits" in name else 30, unit="%",
+                 detail=f"least test accuracy of the nine, {name}; chance is 10 %")  # fmt: skip
+
+
+def _activations(report: Report, learnt: Labelled, learn: Any, seed: int) -> None:
+    """ReLU against tanh and sigmoid: how fast they learn, and the gradient in the first layer (c2)."""
+    figure, axes = drawing(width=6, height=3)
+    losses, first = {}, {}
+    for kind, color in (("relu", BLUE), ("tanh", GREEN), ("sigmoid", ORANGE)):
+        losses[kind] = learn(3, 1, activation=kind)[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = _network(learnt, 3, 1, activation=kind)
+        loss = nn.functional.cross_entropy(net(learnt.images[:256]), learnt.labels[:256])
+        weights = [net.get_parameter("features.1.conv.weight"), net.get_parameter("classifier.3.weight")]
+        a, b = (
+            norm / float(weight.norm()) for norm, weight in zip(gradient_norms(loss, weights), weights, strict=True)
+        )
+        first[kind] = a / b
+        axes.plot(range(1, len(losses[kind]) + 1), losses[kind], "o-", color=color, label=kind)
+    axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    axes.legend(frameon=False)
+    report.figure("activations", figure, "Three stages, one hidden layer; the first run.")
+    report.claim("4.2.c2", first["relu"] / first["sigmoid"], low=3, unit="times",
+                 detail="gradient over weights in the first convolution, relative to the last layer's: ReLU's to the "
+                 f"sigmoid's before training (tanh {first['tanh'] / first['sigmoid']:.1f} times)")  # fmt: skip
+    report.claim("4.2.x3", losses["sigmoid"][-1] / losses["relu"][-1], low=2, unit="times",
+                 detail="training loss with sigmoid to that with ReLU after as many epochs")  # fmt: skip
+    report.claim("4.2.x4", losses["tanh"][-1] / losses["relu"][-1], low=2, unit="times", detail="the same with tanh")
+
+
+def _dead(report: Report, learnt: Labelled, test: Labelled, epochs: int, seed: int) -> None:
+    """A ReLU behind the last layer too: classes whose logit is zero for every picture (x5)."""
+    dead = torch.zeros(DEAD)
+    right = torch.zeros(2, DEAD)
+    for turn in range(DEAD):
+        for row, kind in enumerate((ConvNet, ReluOnLogits)):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + turn)
+                net = _network(learnt, 2, 1, kind)
+            train(net, learnt, epochs=epochs, seed=seed + turn, optimizer=_adam)
+            right[row, turn] = 100 * accuracy(net, test)
+        with torch.no_grad():
+            dead[turn] = (net(test.images).amax(0) == 0).sum()
+    report.claim("4.2.x5", (right[0] - right[1]).mean(), high=1, spread=float((right[0] - right[1]).std()) / DEAD**0.5,
+                 unit="points", detail=f"accuracy without a ReLU on the logits less with it, {DEAD} starts; classes "
+                 f"whose logit is always zero: {', '.join(str(int(n)) for n in dead)}")  # fmt: skip
+
+
+@torch.no_grad()
+def _shift(report: Report, picture: Float[Tensor, "3 h w"]) -> None:
+    """How much maps change when the photograph moves by a pixel, before and after pooling (c1)."""
+    kernels = torch.randn(16, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    kernels -= kernels.mean((1, 2, 3), keepdim=True)
+    sources = {"photograph": picture, "noise": torch.rand(picture.shape, generator=torch.Generator().manual_seed(1))}
+    change = {}
+    for name, source in sources.items():
+        maps = torch.relu(nn.functional.conv2d(source[None], kernels))
+        here, moved = maps[..., :-1], maps[..., 1:]
+        pooled = [max_pool2d(part, 4) for part in (here, moved)]
+        change[name] = [float((a - b).norm() / a.norm()) for a, b in ((here, moved), pooled)]
+    (before, after), noise = change["photograph"], change["noise"]
+    report.claim("4.2.c1", after / before, high=0.8,
+                 detail=f"relative change of the maps when the photograph moves by a pixel, {after:.2f} after 4 x 4 "
+                 f"max pooling to {before:.2f} before it; of noise {noise[1]:.2f} and {noise[0]:.2f}")  # fmt: skip
+
+
+def _probes(report: Report, learnt: Labelled, test: Labelled, epochs: int, seed: int) -> None:
+    """How well each layer's features separate the classes by planes (c3)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _network(learnt, 3, 1)
+    train(net, learnt, epochs=epochs, seed=seed, optimizer=_adam)
+    layers = ["features.1", "features.2", "features.3", "classifier.2"]
+    right = [100 * _separable(net, layer, learnt, test) for layer in layers]
+    figure, axes = drawing(width=5, height=2.8)
+    axes.plot(layers, right, "o-", color=BLUE)
+    axes.set_ylabel("test pictures right by\na plane on its means, %")
+    report.figure("probes", figure, "Linear probes on each layer's maps, averaged over places, of a trained network.")
+    report.claim("4.2.c3", right[-1] - right[0], low=5, unit="points",
+                 detail="accuracy of a linear probe on the last hidden layer less on the first, maps averaged over "
+                 f"places: {', '.join(f'{share:.0f} %' for share in right)}")  # fmt: skip
+
+
+def _separable(net: nn.Module, layer: str, learnt: Labelled, test: Labelled) -> float:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    features = [_means(net, layer, part.images) for part in (learnt, test)]
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    probe.fit(features[0], learnt.labels.numpy())
+    return float(probe.score(features[1], test.labels.numpy()))
+
+
+@torch.no_grad()
+def _means(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]) -> Any:
+    with evaluating(net):
+        found: list[Tensor] = [activations(net, some, [layer])[0] for some in images.split(500)]
+    return torch.cat(found).flatten(2).mean(2).numpy() if found[0].ndim > 2 else torch.cat(found).numpy()
