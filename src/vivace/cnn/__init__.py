@@ -73,7 +73,6 @@ from vivace.cnn.pooling import max_pool2d as max_pool2d
 from vivace.cnn.pooling import max_pool2d_backward as max_pool2d_backward
 from vivace.cnn.pooling import max_pool2d_recorded as max_pool2d_recorded
 from vivace.cnn.pooling import spatial_pyramid_pool as spatial_pyramid_pool
-from vivace.cnn.pruning import Masked as Masked
 from vivace.cnn.pruning import make_permanent as make_permanent
 from vivace.cnn.pruning import prune_magnitude as prune_magnitude
 from vivace.cnn.pruning import scale_penalty as scale_penalty

@@ -31,6 +31,52 @@ TABLE = (
 SEGMENTS = ("abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "abcdfg")  # of 0 to 9
 
 
+class LeNet5(nn.Module):
+    """Layers by the paper's names: `c1`, `s2`, `c3`, `s4`, `c5`, `f6`, `output`, each but the last bent by `bend`.
+
+    The paper's: 60,000 parameters, subsampling with weights, C3 by table I, scaled tanh, distances to fixed codes. The
+    modern form: 61,706 parameters, max pooling, all of S2 for C3, ReLU, a fully connected output.
+    """
+
+    def __init__(self, *, classes: int = 10, modern: bool = False) -> None:
+        super().__init__()
+        self.normalization = Normalization([0.1 / 1.275], [1 / 1.275])  # 0 to -0.1 and 1 to 1.175: mean 0, variance 1
+        self.bend = nn.ReLU() if modern else ScaledTanh()
+        self.c1 = nn.Conv2d(1, 6, 5)
+        self.s2 = nn.MaxPool2d(2) if modern else Subsampling(6)
+        self.c3 = nn.Conv2d(6, 16, 5) if modern else TableConv2d()
+        self.s4 = nn.MaxPool2d(2) if modern else Subsampling(16)
+        self.c5 = nn.Conv2d(16, 120, 5)
+        self.f6 = nn.Linear(120, 84)
+        self.output = nn.Linear(84, classes) if modern else Distances(classes)
+        if not modern:
+            self._initialise()
+
+    def _initialise(self) -> None:
+        """Uniform within 2.4 over the inputs of a unit, biases too (appendix A)."""
+        for layer, inputs in ((self.c1, 25), (self.s2, 4), (self.s4, 4), (self.c5, 400), (self.f6, 120)):
+            for parameter in layer.parameters():
+                nn.init.uniform_(parameter, -2.4 / inputs, 2.4 / inputs)
+        weights, biases = self.c3.parameters()
+        with torch.no_grad():
+            weights.uniform_(-1, 1).mul_(
+                weights.new_tensor([2.4 / (25 * len(seen)) for seen in TABLE for _ in seen])[:, None, None]
+            )
+            biases.uniform_(-1, 1).mul_(biases.new_tensor([2.4 / (25 * len(seen)) for seen in TABLE]))
+
+    def forward(self, images: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b k"]:
+        if images.shape[-2:] not in ((28, 28), (32, 32)):
+            raise InputError(f"LeNet-5 takes pictures of 28 x 28 or 32 x 32; these are {tuple(images.shape[-2:])}")
+        border = (32 - images.shape[-1]) // 2
+        x = self.normalization(F.pad(images, [border] * 4))  # (b, 1, 32, 32)
+        x = self.bend(self.c1(x))  # (b, 6, 28, 28)
+        x = self.bend(self.s2(x))  # (b, 6, 14, 14)
+        x = self.bend(self.c3(x))  # (b, 16, 10, 10)
+        x = self.bend(self.s4(x))  # (b, 16, 5, 5)
+        x = self.bend(self.c5(x))  # (b, 120, 1, 1)
+        return self.output(self.bend(self.f6(x.flatten(1))))
+
+
 class ScaledTanh(nn.Module):
     """1.7159 tanh(2 a / 3): f(1) = 1 and f(-1) = -1, where it bends most (appendix A)."""
 
@@ -81,52 +127,6 @@ class Distances(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 84"]) -> Float[Tensor, "b k"]:
         return -(x[:, None] - self.codes).square().sum(2)
-
-
-class LeNet5(nn.Module):
-    """Layers by the paper's names: `c1`, `s2`, `c3`, `s4`, `c5`, `f6`, `output`, each but the last bent by `bend`.
-
-    The paper's: 60,000 parameters, subsampling with weights, C3 by table I, scaled tanh, distances to fixed codes. The
-    modern form: 61,706 parameters, max pooling, all of S2 for C3, ReLU, a fully connected output.
-    """
-
-    def __init__(self, *, classes: int = 10, modern: bool = False) -> None:
-        super().__init__()
-        self.normalization = Normalization([0.1 / 1.275], [1 / 1.275])  # 0 to -0.1 and 1 to 1.175: mean 0, variance 1
-        self.bend = nn.ReLU() if modern else ScaledTanh()
-        self.c1 = nn.Conv2d(1, 6, 5)
-        self.s2 = nn.MaxPool2d(2) if modern else Subsampling(6)
-        self.c3 = nn.Conv2d(6, 16, 5) if modern else TableConv2d()
-        self.s4 = nn.MaxPool2d(2) if modern else Subsampling(16)
-        self.c5 = nn.Conv2d(16, 120, 5)
-        self.f6 = nn.Linear(120, 84)
-        self.output = nn.Linear(84, classes) if modern else Distances(classes)
-        if not modern:
-            self._initialise()
-
-    def _initialise(self) -> None:
-        """Uniform within 2.4 over the inputs of a unit, biases too (appendix A)."""
-        for layer, inputs in ((self.c1, 25), (self.s2, 4), (self.s4, 4), (self.c5, 400), (self.f6, 120)):
-            for parameter in layer.parameters():
-                nn.init.uniform_(parameter, -2.4 / inputs, 2.4 / inputs)
-        weights, biases = self.c3.parameters()
-        with torch.no_grad():
-            weights.uniform_(-1, 1).mul_(
-                weights.new_tensor([2.4 / (25 * len(seen)) for seen in TABLE for _ in seen])[:, None, None]
-            )
-            biases.uniform_(-1, 1).mul_(biases.new_tensor([2.4 / (25 * len(seen)) for seen in TABLE]))
-
-    def forward(self, images: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b k"]:
-        if images.shape[-2:] not in ((28, 28), (32, 32)):
-            raise InputError(f"LeNet-5 takes pictures of 28 x 28 or 32 x 32; these are {tuple(images.shape[-2:])}")
-        border = (32 - images.shape[-1]) // 2
-        x = self.normalization(F.pad(images, [border] * 4))  # (b, 1, 32, 32)
-        x = self.bend(self.c1(x))  # (b, 6, 28, 28)
-        x = self.bend(self.s2(x))  # (b, 6, 14, 14)
-        x = self.bend(self.c3(x))  # (b, 16, 10, 10)
-        x = self.bend(self.s4(x))  # (b, 16, 5, 5)
-        x = self.bend(self.c5(x))  # (b, 120, 1, 1)
-        return self.output(self.bend(self.f6(x.flatten(1))))
 
 
 def lenet5(*, classes: int = 10, weights: Weights = None, modern: bool = False, tell: Tell = ignore) -> LeNet5:

@@ -22,19 +22,6 @@ from vivace.base.errors import InputError
 Scope = Literal["global", "layer"]
 
 
-class Masked(nn.Module):
-    """What a pruned layer makes of its weight: zero wherever the mask is false, whatever the optimiser does."""
-
-    mask: Tensor
-
-    def __init__(self, mask: Bool[Tensor, "..."]) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask)
-
-    def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return weight * self.mask
-
-
 def prune_magnitude(model: nn.Module, share: float, *, scope: Scope = "global") -> None:
     """Fix the smallest weights of all convolutions and linear layers at zero, in place; biases stay.
 
@@ -56,6 +43,19 @@ def prune_magnitude(model: nn.Module, share: float, *, scope: Scope = "global") 
     for layer, weight, mask in zip(layers, weights, masks, strict=True):
         _unmask(layer)
         parametrize.register_parametrization(layer, "weight", Masked(mask.view_as(weight)))
+
+
+class Masked(nn.Module):
+    """What a pruned layer makes of its weight: zero wherever the mask is false, whatever the optimiser does."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Bool[Tensor, "..."]) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return weight * self.mask
 
 
 def make_permanent(model: nn.Module) -> None:
