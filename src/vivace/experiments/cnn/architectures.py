@@ -79,13 +79,13 @@ def run(*, models: Literal["few", "all"] = "all", size: Annotated[int, Ge(64), L
     names = MODELS[models]
     found = {}
     for place, name in enumerate(names):
-        tell(Step(place, 2 * len(names), f"measuring {name}"))
+        tell(Step(place, len(names) + len(SMALL), f"measuring {name}"))
         found[name] = _measured(name, size, rounds, seed)
     _table(report, found)
     report.figure("trade-offs", _trade_offs(found), "Accuracies as published with torchvision's first weights (and "
                   "Google's for EfficientNet-Lite0), not measured here. A bubble's area: parameters.")  # fmt: skip
     _claims(report, found)
-    _same_budget(report, dataset, each, budget, seed, part_of(tell, len(names), 2 * len(names)))
+    _same_budget(report, dataset, each, budget, seed, part_of(tell, len(names), len(names) + len(SMALL)))
     return report
 
 
@@ -179,17 +179,18 @@ def _claims(report: Report, found: dict[str, Measured]) -> None:
 
 def _same_budget(report: Report, dataset: DataSet, each: int, budget: float, seed: int, tell: Tell) -> None:
     """Three small networks, trained until each has done the same work."""
-    name, *parts = to_learn(dataset, each=each, tell=tell)
+    name, *parts = to_learn(dataset, each=each)
     train, test = (part._replace(images=part.images.expand(-1, 3, -1, -1).contiguous()) for part in parts)
     test = test.taken(torch.arange(min(2000, len(test.labels))))
     rows = []
-    for kind, build in SMALL.items():
+    for place, (kind, build) in enumerate(SMALL.items()):
+        tell(Step(place, len(SMALL), f"training {kind}"))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build()
         work = cost(model, train.images.shape[1:]).multiply_adds
         epochs = max(1, round(budget * 1e9 / (3 * work * len(train.labels))))  # back costs twice as much as forth
-        fitted = train_classifier(model, train, test, Recipe(epochs, BATCH, 0.01, 0.01, seed=seed), tell=tell)
+        fitted = train_classifier(model, train, test, Recipe(epochs, BATCH, 0.01, 0.01, seed=seed))
         count = sum(weight.numel() for weight in model.parameters())
         rows.append((kind, f"{count:,}", f"{work / 1e6:.2f}", epochs, round(fitted.seconds, 1),
                      round(100 * accuracy(model, test), 1)))  # fmt: skip
