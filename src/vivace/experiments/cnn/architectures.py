@@ -142,6 +142,8 @@ def _trade_offs(found: dict[str, Measured]) -> "Figure":
             each.annotate(name, (value(m), PUBLISHED[name]), xytext=(0, 9), textcoords="offset points", fontsize=7,
                           ha="center")  # fmt: skip
         each.set(xlabel=label, xscale="log")
+        each.xaxis.set_major_formatter("{x:g}")
+        each.minorticks_off()
         each.margins(x=0.2, y=0.15)
     axes[0].set_ylabel("published accuracy, %")
     return figure

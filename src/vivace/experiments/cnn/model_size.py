@@ -76,8 +76,9 @@ def _sizes(report: Report, name: str, every: Labelled, test: Labelled, steps: in
         axes.errorbar(COUNTS, values.mean(1), yerr=values.std(1), color=COLORS[size], marker="o", capsize=3,
                       label=f"{size}: {WIDTHS[size]} maps")  # fmt: skip
         axes.plot(COUNTS, wrong["training"][size].mean(1), ":", color=COLORS[size])
-    axes.set(xlabel="pictures to learn from", ylabel="wrong, %", xscale="log", yscale="symlog")
+    axes.set(xlabel="pictures to learn from", ylabel="wrong, %", xscale="log", yscale="symlog", ylim=(-0.2, 60))
     axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
+    axes.minorticks_off()
     axes.legend(frameon=False)
     report.figure("sizes", figure, f"{name}. Lines: test pictures, with the standard deviation of the runs; dotted: "
                   "the pictures learnt from.")  # fmt: skip
