@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from bench_mobilenet import apart, predicting
+from bench_architectures import apart, predicting
 from harness import Row, compare
 from vivace.cnn import create_model, for_inference
 

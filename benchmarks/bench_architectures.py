@@ -1,0 +1,64 @@
+"""Architectures against torchvision's with the same weights: the forward pass, and for two a step of training."""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import torchvision_shim  # noqa: F401
+from harness import Row, compare
+from vivace.cnn import create_model
+
+BATCHES = {"resnet18": (1, 8), "mobilenet_v2": (1, 8), "densenet121": (1,), "alexnet": (1,)}
+TRAINED = ("resnet18", "mobilenet_v2")
+
+
+def rows() -> Iterator[Row]:
+    torchvision = import_module("torchvision.models")  # only now: it needs the shim
+    for name, batches in BATCHES.items():
+        torch.manual_seed(0)
+        ours, theirs = create_model(name), getattr(torchvision, name)()
+        theirs.load_state_dict(ours.state_dict())
+        peer = nn.Sequential(ours.normalization, theirs)  # theirs wants its pictures normalised; ours does that itself
+        for count in batches:
+            pictures = torch.rand(count, 3, 224, 224)
+            yield compare(f"{name}, forward, batch {count}", predicting(ours, pictures), predicting(peer, pictures),
+                          peer_name="torchvision", repeats=21 if count == 1 else 9, agree=apart)  # fmt: skip
+        if name in TRAINED:
+            for module in (*ours.modules(), *peer.modules()):
+                if isinstance(module, nn.Dropout):  # it would differ
+                    module.p = 0.0
+            labels = torch.arange(count)
+            steps = (training(model, pictures, labels) for model in (ours, peer))
+            yield compare(
+                f"{name}, step of SGD, batch {count}", *steps, peer_name="torchvision", repeats=9, agree=apart
+            )
+
+
+@torch.inference_mode()
+def _predicted(model: nn.Module, pictures: Tensor) -> Tensor:
+    return model(pictures)
+
+
+def predicting(model: nn.Module, pictures: Tensor) -> Callable[[], Tensor]:
+    model.eval()
+    return lambda: _predicted(model, pictures)
+
+
+def training(model: nn.Module, pictures: Tensor, labels: Tensor) -> Callable[[], Tensor]:
+    sgd = torch.optim.SGD(model.train().parameters(), lr=0.01)
+
+    def step() -> Tensor:
+        sgd.zero_grad()
+        loss = F.cross_entropy(model(pictures), labels)
+        loss.backward()
+        sgd.step()
+        return loss.detach()
+
+    return step
+
+
+def apart(ours: Tensor, theirs: Tensor) -> str:
+    return f"max difference {float((ours - theirs).abs().max()):.0e}"
