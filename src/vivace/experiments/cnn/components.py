@@ -49,6 +49,7 @@ def run(*, image: ImagePath = "chelsea", dataset: DataSet = "auto", each: Annota
     runs: networks of each kind, each from its own start
     seed: of the first
     """
+    picture = read_image(image, max_side=256)
     name, learnt, test = to_learn(dataset, each=each, tell=tell)
     test = test.taken(torch.arange(min(1000, len(test.labels))))
     report = Report(
@@ -64,7 +65,7 @@ def run(*, image: ImagePath = "chelsea", dataset: DataSet = "auto", each: Annota
     tell(Step(2, 4, "ReLU on the logits"))
     _dead(report, learnt, test, epochs, seed)
     tell(Step(3, 4, "shifts and layers"))
-    _shift(report, read_image(image, max_side=256))
+    _shift(report, picture)
     _probes(report, learnt, test, epochs, seed)
     with torch.device("meta"):
         sides = [layer.shape[-1] for layer in cost(vgg16()).of("MaxPool2d").layers]
@@ -121,7 +122,8 @@ def _activations(report: Report, learnt: Labelled, learn: Any, seed: int) -> Non
         loss = nn.functional.cross_entropy(net(learnt.images[:256]), learnt.labels[:256])
         weights = [net.get_parameter("features.1.conv.weight"), net.get_parameter("classifier.3.weight")]
         a, b = (
-            norm / float(weight.norm()) for norm, weight in zip(gradient_norms(loss, weights), weights, strict=True)
+            norm / float(weight.detach().norm())
+            for norm, weight in zip(gradient_norms(loss, weights), weights, strict=True)
         )
         first[kind] = a / b
         axes.plot(range(1, len(losses[kind]) + 1), losses[kind], "o-", color=color, label=kind)
