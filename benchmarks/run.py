@@ -31,6 +31,8 @@ SLOWER = """## Where ours takes longer, and why
   is even.
 - **lasso's path**: a hundred small problems, each some sweeps of a Python loop, against one loop in C; a single fit
   of many rows is three times as fast as scikit-learn's, since the rows are multiplied once.
+- **im2col, and the convolution's gradients by hand**: patches are copied, then multiplied (im2col), or two convolutions
+  and a correlation are called one by one (gradients); torch's kernel (oneDNN) does neither copy. Ours are to be read.
 - **start-up**: against a bare `import typer`, which finds and prints nothing.
 """
 

@@ -46,6 +46,9 @@ from vivace.cnn.fine_tuning import head_inputs as head_inputs
 from vivace.cnn.fine_tuning import thaw as thaw
 from vivace.cnn.folding import fold_batch_norms as fold_batch_norms
 from vivace.cnn.folding import for_inference as for_inference
+from vivace.cnn.fully_convolutional import FullyConvolutional as FullyConvolutional
+from vivace.cnn.fully_convolutional import ScoreMap as ScoreMap
+from vivace.cnn.fully_convolutional import convolutionalize as convolutionalize
 from vivace.cnn.kernels import KERNELS as KERNELS
 from vivace.cnn.kernels import apply_kernel as apply_kernel
 from vivace.cnn.kernels import box_blur as box_blur
@@ -103,6 +106,9 @@ from vivace.cnn.resnet import resnet56 as resnet56
 from vivace.cnn.resnet import resnet101 as resnet101
 from vivace.cnn.resnet import resnet110 as resnet110
 from vivace.cnn.resnet import resnet152 as resnet152
+from vivace.cnn.unet import UNet as UNet
+from vivace.cnn.unet import tiled as tiled
+from vivace.cnn.unet import unet as unet
 from vivace.cnn.vgg import VGG as VGG
 from vivace.cnn.vgg import vgg11 as vgg11
 from vivace.cnn.vgg import vgg13 as vgg13
