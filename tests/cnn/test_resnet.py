@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
+from vivace.base.report import Table
 from vivace.base.weights import CARDS
 from vivace.cnn import BasicBlock, Bottleneck, CifarResNet, ResNet, create_model, resnet18, resnet20
+from vivace.experiments.cnn import resnet as resnet_experiment
 
 # torchvision: blocks of each stage, convolutions of a block, parameters
 PUBLISHED = {
@@ -248,3 +250,11 @@ def test_bad_input() -> None:
         resnet20(classes=0)
     with pytest.raises(InputError, match="imagenet"):
         create_model("resnet50", weights="cifar10")
+
+
+def test_two_processes_run_the_recipe_of_the_experiment() -> None:
+    report = resnet_experiment.run(dataset="digits", epochs=6, devices=2)
+    assert "2 x CPU" in report.summary
+    table = next(artefact for artefact in report.artefacts if artefact.name == "budget")
+    assert isinstance(table, Table)
+    assert float(table.rows[-1][2]) > 70  # % of test digits right; chance is 10
