@@ -31,7 +31,7 @@ MODELS = {
             "efficientnet_lite0"),
 }  # fmt: skip
 PUBLISHED = {name: top1 for name, _, _, top1 in TORCHVISION} | {"efficientnet_lite0": 75.1}
-FAMILIES = {"vgg": ORANGE, "alex": ORANGE, "resn": BLUE, "dens": GREEN, "mobi": VIOLET, "effi": VIOLET}
+FAMILIES = {"v": ORANGE, "a": ORANGE, "r": BLUE, "d": GREEN, "m": VIOLET, "e": VIOLET}  # by the first letter
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "ResNet-8": partial(CifarResNet, depth=8),
     "DenseNet, 3 x 2 layers": partial(DenseNet, growth=12, blocks=(2, 2, 2), bottleneck=0, compression=1.0,
@@ -137,7 +137,7 @@ def _trade_offs(found: dict[str, Measured]) -> "Figure":
     }
     for each, (label, value) in zip(axes, measures.items(), strict=True):
         for name, m in found.items():
-            each.scatter(value(m), PUBLISHED[name], s=4 + 6 * m.parameters / 1e6, color=FAMILIES[name[:4]], alpha=0.6,
+            each.scatter(value(m), PUBLISHED[name], s=4 + 6 * m.parameters / 1e6, color=FAMILIES[name[0]], alpha=0.6,
                          linewidths=0)  # fmt: skip
             each.annotate(name, (value(m), PUBLISHED[name]), xytext=(0, 9), textcoords="offset points", fontsize=7,
                           ha="center")  # fmt: skip
