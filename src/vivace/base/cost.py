@@ -89,6 +89,24 @@ def run_on_shapes(model: nn.Module, pictures: Tensor) -> Any:
         raise InputError(f"{type(model).__name__} takes no picture {shape}: {why}") from None
 
 
+def bytes_kept(model: nn.Module, picture: Tensor) -> int:
+    """Bytes for each picture that autograd keeps of a forward pass in training, each memory once; weights don't count.
+
+    The model is left in training mode. It sees the picture (1, C, H, W) twice, since batch norms need two values.
+    """
+    weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    found: dict[int, Tensor] = {}  # the tensors themselves, so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            found[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.train()(picture.expand(2, -1, -1, -1).clone())
+    return sum(tensor.untyped_storage().nbytes() for tensor in found.values()) // 2
+
+
 def _layers(model: nn.Module, runs: Sequence[tuple[str, nn.Module, Tensor]], counter: FlopCounterMode
             ) -> tuple[LayerCost, ...]:  # fmt: skip
     top = type(model).__name__

@@ -44,6 +44,15 @@ class Labelled(NamedTuple):
         """The pictures at these places."""
         return Labelled(self.images[which], self.labels[which], self.classes)
 
+    def first(self, count: int) -> "Labelled":
+        """The first so many pictures, or all there are."""
+        return Labelled(self.images[:count], self.labels[:count], self.classes)
+
+    def first_of_each(self, count: int) -> "Labelled":
+        """The first so many pictures of each class, in the order in which they are."""
+        places = [torch.nonzero(self.labels == label)[:count, 0] for label in range(len(self.classes))]
+        return self.taken(torch.cat(places).sort().values)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -120,10 +129,7 @@ def cifar10(split: Split, *, each: int | None = None, tell: Tell = ignore) -> La
     else:
         images, labels = _cifar10_archive(fetch(CIFAR10, tell=tell), split)
     every = Labelled(torch.from_numpy(images).float() / 255, torch.from_numpy(labels), CIFAR10_CLASSES)
-    if each is None or path is not None:
-        return every
-    mine = [torch.nonzero(every.labels == label)[:each, 0] for label in range(10)]
-    return every.taken(torch.cat(mine).sort().values)
+    return every if each is None else every.first_of_each(each)
 
 
 def cifar10_at_hand() -> bool:
@@ -205,7 +211,7 @@ def data_places() -> list[Path]:
 
 def at_hand(*sources: Source) -> bool:
     """Whether all these files are on this machine already."""
-    return all(_found(source) is not None for source in sources)
+    return all(_at_hand(source.file) is not None for source in sources)
 
 
 def fetch(source: Source, *, tell: Tell = ignore) -> Path:
@@ -213,7 +219,7 @@ def fetch(source: Source, *, tell: Tell = ignore) -> Path:
 
     InputError where that is impossible: it names the file, the folder to put it into and where it is published.
     """
-    path = _found(source)
+    path = _at_hand(source.file)
     if path is not None:
         return path
     path = data_places()[-1] / source.file
@@ -253,8 +259,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
 
 
 def _cifar10_zip(split: str) -> Path | None:
-    paths = (place / "cifar10" / f"{split}.zip" for place in data_places())
-    return next((path for path in paths if path.is_file()), None)
+    return _at_hand(f"cifar10/{split}.zip")
 
 
 def _zipped_pictures(path: Path, classes: tuple[str, ...], each: int | None, tell: Tell
@@ -299,8 +304,8 @@ def _cifar10_archive(path: Path, split: Split) -> tuple[UInt8[np.ndarray, "n 3 3
     return rows[:, 1:].reshape(-1, 3, 32, 32).copy(), rows[:, 0].astype(np.int64)
 
 
-def _found(source: Source) -> Path | None:
-    return next((place / source.file for place in data_places() if (place / source.file).is_file()), None)
+def _at_hand(file: str) -> Path | None:
+    return next((place / file for place in data_places() if (place / file).is_file()), None)
 
 
 def _known(split: Split) -> Split:

@@ -181,6 +181,11 @@ def crop_center(images: Tensor, size: int) -> Tensor:
     return images[..., top : top + size, left : left + size]
 
 
+def middle_square(images: Tensor, size: int) -> Tensor:
+    """The largest square in the middle, at `size` x `size`."""
+    return resize(crop_center(images, min(images.shape[-2:])), (size, size))
+
+
 def grid(images: Sequence[Tensor] | Tensor, *, columns: int | None = None, gap: int = 4) -> Float[Tensor, "3 h w"]:
     """Pictures of one size laid out in rows on white, as one picture."""
     batch = torch.stack([image.expand(3, -1, -1) for image in images])

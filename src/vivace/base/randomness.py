@@ -14,6 +14,14 @@ def own_randomness(device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """In the block the CPU's draws begin with this seed; outside they go on as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def seed_randomness(device: torch.device, seed: int) -> None:
     """Begin to draw, on the CPU and on this device; `torch.manual_seed` would seed all others too."""
     torch.default_generator.manual_seed(seed)

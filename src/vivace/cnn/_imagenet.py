@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
 from vivace.base.progress import Tell
-from vivace.base.weights import load_weights
+from vivace.base.weights import CARDS, load_weights
 
 M = TypeVar("M", bound=nn.Module)
-Weights = str | None  # "imagenet", or none: untrained
+Weights = str | None  # what it was trained on ("imagenet", "cifar10"), or none: untrained
 
 
 class Normalization(nn.Module):
@@ -34,22 +34,25 @@ class Normalization(nn.Module):
 
 def built(build: Callable[..., M], name: str, *, classes: int, weights: Weights, tell: Tell,
           rename: Callable[[str], str] = str) -> M:  # fmt: skip
-    """The architecture `build(classes=)` untrained, or with the published weights `name` in evaluation mode.
+    """The architecture `build(classes=)` untrained, or with its trained weights in evaluation mode.
 
-    Trained weights end in 1000 classes: for any other number the last layer is a new one. `rename` turns a published
+    For another number of classes than the weights have, the last layer is a new one. `rename` turns a published
     parameter's name into ours, where they differ.
     """
     if classes < 1:
         raise InputError(f"a classifier needs at least one class; got {classes}")
     if weights is None:
         return build(classes=classes)
-    if weights != "imagenet":
-        raise unknown(f"weights for {name}", weights, ["imagenet"])
-    published = {rename(key): tensor for key, tensor in load_weights(name, tell=tell).items()}
+    cards = {"imagenet": (name, 1000), "cifar10": (f"{name}-cifar10", 10)}  # the file, and the classes it ends in
+    known = {data: card for data, card in cards.items() if card[0] in CARDS}
+    if weights not in known:
+        raise unknown(f"weights for {name}", weights, known)
+    card, trained = known[weights]
+    published = {rename(key): tensor for key, tensor in load_weights(card, tell=tell).items()}
     with torch.device("meta"):  # no memory is filled with numbers that the file replaces
-        model = build(classes=1000)
+        model = build(classes=trained)
     model.load_state_dict(published, assign=True)
-    if classes != 1000:
+    if classes != trained:
         replace_head(model, classes)
     return model.eval()
 

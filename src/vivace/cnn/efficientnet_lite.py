@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vivace.base.errors import unknown
 from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built, round_channels
 
@@ -154,9 +153,7 @@ def efficientnet_lite4(*, classes: int = 1000, weights: Weights = None, tell: Te
 def _lite(scale: int, classes: int, weights: Weights, tell: Tell) -> EfficientNetLite:
     width, depth, dropout = SCALES[scale]
     build = partial(EfficientNetLite, width=width, depth=depth, dropout=dropout)
-    if weights is not None and scale > 0:
-        raise unknown(f"weights for EfficientNet-Lite{scale}", weights, [])
-    return built(build, "efficientnet-lite0", classes=classes, weights=weights, tell=tell, rename=_renamed)
+    return built(build, f"efficientnet-lite{scale}", classes=classes, weights=weights, tell=tell, rename=_renamed)
 
 
 def _renamed(name: str) -> str:

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vivace.base.cost import run_on_shapes
 from vivace.base.errors import InputError
 from vivace.base.hooks import Layer, activations, evaluating
 
@@ -54,8 +54,6 @@ def receptive_fields(model: nn.Module, shape: Sequence[int] = (3, 224, 224)) -> 
     operation is taken to see its own place alone where it keeps the size of the map, and the whole picture where not.
     A layer that runs several times answers with its last run. Only shapes are computed.
     """
-    tensors = {name: torch.empty_like(tensor, device="meta")
-               for name, tensor in (*model.named_parameters(), *model.named_buffers())}  # fmt: skip
     dtype = next((weight.dtype for weight in model.parameters()), None)
     picture = torch.empty(1, *shape, dtype=dtype, device="meta")
     tracer = _Tracer(picture)
@@ -72,10 +70,7 @@ def receptive_fields(model: nn.Module, shape: Sequence[int] = (3, 224, 224)) -> 
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
     try:
         with torch.no_grad(), evaluating(model), tracer:
-            functional_call(model, tensors, (picture,))
-    except RuntimeError as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"{type(model).__name__} takes no picture {tuple(shape)}: {why}") from None
+            run_on_shapes(model, picture)
     finally:
         for handle in handles:
             handle.remove()

@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vivace.base.errors import InputError, unknown
+from vivace.base.errors import InputError
 from vivace.base.progress import Tell, ignore
-from vivace.base.weights import load_weights
-from vivace.cnn._imagenet import Normalization, Weights, built, replace_head
+from vivace.cnn._imagenet import Normalization, Weights, built
 
 
 class BasicBlock(nn.Module):
@@ -210,44 +209,33 @@ def resnet152(*, classes: int = 1000, weights: Weights = None, zero_init_residua
 def resnet20(*, classes: int = 10, weights: Weights = None, residual: bool = True, zero_init_residual: bool = False,
              tell: Tell = ignore) -> CifarResNet:  # fmt: skip
     """ResNet-20 for 32 x 32 pictures: with CIFAR-10's weights ("cifar10") in evaluation mode, or untrained."""
-    if weights not in (None, "cifar10"):
-        raise unknown("weights for resnet20", weights, ["cifar10"])
-    if weights is None:
-        return _cifar("resnet20", 20, classes, weights, residual, zero_init_residual)
-    model = CifarResNet()
-    model.load_state_dict(load_weights("resnet20-cifar10", tell=tell))
-    if classes != 10:
-        replace_head(model, classes)
-    return model.eval()
+    return _cifar(20, classes, weights, residual or weights is not None, zero_init_residual, tell)
 
 
 def resnet32(*, classes: int = 10, weights: Weights = None, residual: bool = True, zero_init_residual: bool = False
              ) -> CifarResNet:  # fmt: skip
     """ResNet-32 for 32 x 32 pictures, untrained."""
-    return _cifar("resnet32", 32, classes, weights, residual, zero_init_residual)
+    return _cifar(32, classes, weights, residual, zero_init_residual)
 
 
 def resnet44(*, classes: int = 10, weights: Weights = None, residual: bool = True, zero_init_residual: bool = False
              ) -> CifarResNet:  # fmt: skip
     """ResNet-44 for 32 x 32 pictures, untrained."""
-    return _cifar("resnet44", 44, classes, weights, residual, zero_init_residual)
+    return _cifar(44, classes, weights, residual, zero_init_residual)
 
 
 def resnet56(*, classes: int = 10, weights: Weights = None, residual: bool = True, zero_init_residual: bool = False
              ) -> CifarResNet:  # fmt: skip
     """ResNet-56 for 32 x 32 pictures, untrained."""
-    return _cifar("resnet56", 56, classes, weights, residual, zero_init_residual)
+    return _cifar(56, classes, weights, residual, zero_init_residual)
 
 
 def resnet110(*, classes: int = 10, weights: Weights = None, residual: bool = True, zero_init_residual: bool = False
               ) -> CifarResNet:  # fmt: skip
     """ResNet-110 for 32 x 32 pictures, untrained."""
-    return _cifar("resnet110", 110, classes, weights, residual, zero_init_residual)
+    return _cifar(110, classes, weights, residual, zero_init_residual)
 
 
-def _cifar(name: str, depth: int, classes: int, weights: Weights, residual: bool, zero: bool) -> CifarResNet:
-    if classes < 1:
-        raise InputError(f"a classifier needs at least one class; got {classes}")
-    if weights is not None:
-        raise unknown(f"weights for {name}", weights, [])
-    return CifarResNet(depth=depth, classes=classes, residual=residual, zero_init_residual=zero)
+def _cifar(depth: int, classes: int, weights: Weights, residual: bool, zero: bool, tell: Tell = ignore) -> CifarResNet:
+    build = partial(CifarResNet, depth=depth, residual=residual, zero_init_residual=zero)
+    return built(build, f"resnet{depth}", classes=classes, weights=weights, tell=tell)

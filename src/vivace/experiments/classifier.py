@@ -43,7 +43,7 @@ def train_classifier(model: nn.Module, train: Labelled, test: Labelled, recipe: 
     """Train a model that gives logits, in place; the history has the accuracies after each epoch."""
     kinds: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": partial(SGD, momentum=0.9, nesterov=True)}
     settings = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
-    some = train.taken(torch.arange(min(10_000, len(train.labels))))  # enough to see how well it knows them
+    some = train.first(10_000)  # enough to see how well it knows them
     return fit(
         model,
         TensorDataset(train.images, train.labels),
@@ -63,10 +63,15 @@ def train_classifier(model: nn.Module, train: Labelled, test: Labelled, recipe: 
 
 
 @torch.no_grad()
+def logits_of(model: nn.Module, images: Float[Tensor, "n c h w"], *, batch_size: int = 500) -> Float[Tensor, "n k"]:
+    """What the model says about the pictures, so many at a time."""
+    like = next(model.parameters())
+    return torch.cat([model(some.to(like)).cpu() for some in images.split(batch_size)])
+
+
 def accuracy(model: nn.Module, given: Labelled) -> float:
     """The share of the pictures whose class gets the largest logit."""
-    like = next(model.parameters())
-    said = torch.cat([model(images.to(like)).argmax(1).cpu() for images in given.images.split(500)])
+    said = logits_of(model, given.images).argmax(1)
     return (said == given.labels).double().mean().item()
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from vivace.base.data import Labelled
-from vivace.experiments.classifier import warm_then_cosine
+from vivace.base.randomness import seeded
+from vivace.experiments.classifier import logits_of, warm_then_cosine
 
 BATCH = 64
 
@@ -20,8 +21,7 @@ def convnet(given: Labelled, width: int, *, seed: int) -> nn.Sequential:
     The maps are halved until they are 4 x 4 or so: 8 x 8 digits once, 28 or 32 pixels three times.
     """
     channels, side = given.images.shape[1], given.images.shape[-1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers: list[nn.Module] = []
         for i, outputs in enumerate((width, 2 * width, 2 * width, 4 * width)):
             layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
@@ -61,11 +61,6 @@ def batches(count: int, *, seed: int) -> Iterator[Int[Tensor, " b"]]:
         yield from torch.randperm(count, generator=generator).split(BATCH)
 
 
-@torch.no_grad()
-def log_probabilities(net: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-    return torch.cat([net(some).log_softmax(1) for some in images.split(500)])
-
-
 def error(net: nn.Module, given: Labelled) -> float:
     """The share of the pictures, in %, that the net names wrongly."""
-    return 100 * (log_probabilities(net, given.images).argmax(1) != given.labels).double().mean().item()
+    return 100 * (logits_of(net, given.images).argmax(1) != given.labels).double().mean().item()

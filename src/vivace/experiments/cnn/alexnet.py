@@ -15,6 +15,7 @@ from vivace.base.drawing import BLUE, GREEN, GREY, ORANGE, drawing
 from vivace.base.hooks import activations
 from vivace.base.images import heat_colors, read_image
 from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.cnn import AlexNet, LocalResponseNormalization, alexnet, efficientnet_lite0, local_response_normalization
 from vivace.experiments.classifier import Recipe, train_classifier
@@ -109,8 +110,7 @@ def _shares(one: Cost) -> "Figure":
 
 def _columns(report: Report, batch: int) -> None:
     """Where the two columns meet (x11), and what two GPUs exchange in a step of training (x12)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = alexnet(columns=2).eval()
         picture = torch.rand(1, 3, 95, 95)
     places = [i for i, layer in enumerate(model.features) if isinstance(layer, nn.Conv2d)]
@@ -177,7 +177,7 @@ def _accuracy(report: Report, dataset: DataSet, each: int, epochs: int, runs: in
     name, train, test = to_learn(dataset, each=each)
     mean, spread = train.images.mean(), train.images.std()
     train, test = (Labelled((part.images - mean) / spread, part.labels, part.classes) for part in (train, test))
-    test = test.taken(torch.arange(min(TESTED, len(test.labels))))
+    test = test.first(TESTED)
     steps = epochs * -(-len(train.labels) // BATCH)
     right = {after: torch.zeros(runs, epochs) for after in AFTER}
     for turn in range(runs):
@@ -206,8 +206,7 @@ def _accuracy(report: Report, dataset: DataSet, each: int, epochs: int, runs: in
 def _net(norm: Callable[[int], nn.Module], train: Labelled, seed: int) -> nn.Sequential:
     """Three convolutions with overlapping pooling, two fully connected layers: AlexNet for a small picture."""
     channels, side = train.images.shape[1], -(-train.images.shape[-1] // 4)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return nn.Sequential(
             nn.Conv2d(channels, 16, 5, padding=2), nn.ReLU(), norm(16), nn.MaxPool2d(3, 2, padding=1),
             nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), norm(32), nn.MaxPool2d(3, 2, padding=1),

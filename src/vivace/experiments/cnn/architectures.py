@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Le
-from torch import Tensor, nn
+from torch import nn
 
-from vivace.base.cost import cost
+from vivace.base.cost import bytes_kept, cost
 from vivace.base.drawing import BLUE, GREEN, ORANGE, VIOLET, drawing
 from vivace.base.parameters import Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore, part_of
 from vivace.base.weights import TORCHVISION
 from vivace.cnn import CifarResNet, DenseNet, MobileNetV2, create_model
 from vivace.cnn.folding import fold_batch_norms, for_inference
 from vivace.cnn.mobilenet import DepthwiseSeparable
 from vivace.experiments.classifier import Recipe, accuracy, train_classifier
-from vivace.experiments.labelled_pictures import DataSet, to_learn
+from vivace.experiments.labelled_pictures import DataSet, in_colour, to_learn
 from vivace.experiments.timing import quickest
 
 if TYPE_CHECKING:
@@ -90,33 +91,17 @@ def run(*, models: Literal["few", "all"] = "all", size: Annotated[int, Ge(64), L
 
 
 def _measured(name: str, size: int, rounds: int, seed: int) -> Measured:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = create_model(name)
     pictures = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
     counted = cost(model, (3, size, size))
-    kept = _kept(model, pictures)
+    kept = bytes_kept(model, pictures)
     prepared = for_inference(model.eval(), (3, size, size))
     with torch.inference_mode():
         plain, sooner = quickest([lambda: model(pictures), lambda: prepared(pictures)], rounds=rounds)
         logits = model(pictures)
         apart = (fold_batch_norms(model, (3, size, size))(pictures) - logits).abs().max() / logits.abs().max()
     return Measured(counted.parameters, counted.multiply_adds, counted.activations, kept, plain, sooner, float(apart))
-
-
-def _kept(model: nn.Module, pictures: Tensor) -> int:
-    """Bytes that autograd keeps of a forward pass in training for the way back, for one picture; without weights."""
-    weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
-    found: dict[int, Tensor] = {}  # the tensors themselves, so that no address is used twice
-
-    def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in weights:
-            found[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.train()(pictures.expand(2, -1, -1, -1).clone())  # two: batch norms need more than one value a channel
-    return sum(tensor.untyped_storage().nbytes() for tensor in found.values()) // 2
 
 
 def _table(report: Report, found: dict[str, Measured]) -> None:
@@ -182,13 +167,12 @@ def _claims(report: Report, found: dict[str, Measured]) -> None:
 def _same_budget(report: Report, dataset: DataSet, each: int, budget: float, seed: int, tell: Tell) -> None:
     """Three small networks, trained until each has done the same work."""
     name, *parts = to_learn(dataset, each=each)
-    train, test = (part._replace(images=part.images.expand(-1, 3, -1, -1).contiguous()) for part in parts)
-    test = test.taken(torch.arange(min(2000, len(test.labels))))
+    train, test = (in_colour(part) for part in parts)
+    test = test.first(2000)
     rows = []
     for place, (kind, build) in enumerate(SMALL.items()):
         tell(Step(place, len(SMALL), f"training {kind}"))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = build()
         work = cost(model, train.images.shape[1:]).multiply_adds
         epochs = max(1, round(budget * 1e9 / (3 * work * len(train.labels))))  # back costs twice as much as forth

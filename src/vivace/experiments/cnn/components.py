@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from vivace.base.cost import cost
 from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, GREEN, ORANGE, drawing
-from vivace.base.hooks import activations, evaluating
 from vivace.base.images import read_image
 from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import ConvNet, max_pool2d, vgg16
+from vivace.cnn import ConvNet, linear_probe, max_pool2d, pooled_features, vgg16
 from vivace.experiments.classifier import accuracy
 from vivace.experiments.labelled_pictures import DataSet, to_learn
 from vivace.experiments.plain_training import gradient_norms, train
@@ -51,7 +51,7 @@ def run(*, image: ImagePath = "chelsea", dataset: DataSet = "auto", each: Annota
     """
     picture = read_image(image, max_side=256)
     name, learnt, test = to_learn(dataset, each=each, tell=tell)
-    test = test.taken(torch.arange(min(1000, len(test.labels))))
+    test = test.first(1000)
     report = Report(
         "The parts of a convolutional network",
         f"$(\\text{{Conv-ReLU-Pool}}) \\times N - (\\text{{FC-ReLU}}) \\times M - \\text{{FC}}$, on {name}: "
@@ -86,8 +86,7 @@ def _accuracies(learnt: Labelled, test: Labelled, stages: int, hidden: int, *, e
     right = torch.zeros(runs)
     losses: list[float] = []
     for turn in range(runs):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + turn)
+        with seeded(seed + turn):
             net = _network(learnt, stages, hidden, **options)
         found = train(net, learnt, epochs=epochs, seed=seed + turn, optimizer=_adam)
         losses = losses or found
@@ -116,8 +115,7 @@ def _activations(report: Report, learnt: Labelled, learn: Any, seed: int) -> Non
     losses, first = {}, {}
     for kind, color in (("relu", BLUE), ("tanh", GREEN), ("sigmoid", ORANGE)):
         losses[kind] = learn(3, 1, activation=kind)[1]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             net = _network(learnt, 3, 1, activation=kind)
         loss = nn.functional.cross_entropy(net(learnt.images[:256]), learnt.labels[:256])
         weights = [net.get_parameter("features.1.conv.weight"), net.get_parameter("classifier.3.weight")]
@@ -144,8 +142,7 @@ def _dead(report: Report, learnt: Labelled, test: Labelled, epochs: int, seed: i
     right = torch.zeros(2, DEAD)
     for turn in range(DEAD):
         for row, kind in enumerate((ConvNet, ReluOnLogits)):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + turn)
+            with seeded(seed + turn):
                 net = _network(learnt, 2, 1, kind)
             train(net, learnt, epochs=epochs, seed=seed + turn, optimizer=_adam)
             right[row, turn] = 100 * accuracy(net, test)
@@ -176,12 +173,12 @@ def _shift(report: Report, picture: Float[Tensor, "3 h w"]) -> None:
 
 def _probes(report: Report, learnt: Labelled, test: Labelled, epochs: int, seed: int) -> None:
     """How well each layer's features separate the classes by planes (c3)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         net = _network(learnt, 3, 1)
     train(net, learnt, epochs=epochs, seed=seed, optimizer=_adam)
     layers = ["features.1", "features.2", "features.3", "classifier.2"]
-    right = [100 * _separable(net, layer, learnt, test) for layer in layers]
+    features = [pooled_features(net, part.images, layers, batch_size=500) for part in (learnt, test)]
+    right = [100 * linear_probe(a, learnt.labels, b, test.labels).test for a, b in zip(*features, strict=True)]
     figure, axes = drawing(width=5, height=2.8)
     axes.plot(layers, right, "o-", color=BLUE)
     axes.set_ylabel("test pictures right by\na plane on its means, %")
@@ -189,21 +186,3 @@ def _probes(report: Report, learnt: Labelled, test: Labelled, epochs: int, seed:
     report.claim("4.2.c3", right[-1] - right[0], low=5, unit="points",
                  detail="accuracy of a linear probe on the last hidden layer less on the first, maps averaged over "
                  f"places: {', '.join(f'{share:.0f} %' for share in right)}")  # fmt: skip
-
-
-def _separable(net: nn.Module, layer: str, learnt: Labelled, test: Labelled) -> float:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    features = [_means(net, layer, part.images) for part in (learnt, test)]
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    probe.fit(features[0], learnt.labels.numpy())
-    return float(probe.score(features[1], test.labels.numpy()))
-
-
-@torch.no_grad()
-def _means(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]) -> Any:
-    with evaluating(net):
-        found: list[Tensor] = [activations(net, some, [layer])[0] for some in images.split(500)]
-    return torch.cat(found).flatten(2).mean(2).numpy() if found[0].ndim > 2 else torch.cat(found).numpy()

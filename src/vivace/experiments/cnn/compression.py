@@ -16,8 +16,9 @@ from vivace.cnn import efficientnet_lite0
 from vivace.cnn.distillation import distillation_loss
 from vivace.cnn.pruning import prune_magnitude, sparse_bytes
 from vivace.cnn.quantization import quantized, stored_bytes
+from vivace.experiments.classifier import logits_of
 from vivace.experiments.labelled_pictures import DataSet, patches, to_learn
-from vivace.experiments.small_cnns import convnet, error, learn, log_probabilities
+from vivace.experiments.small_cnns import convnet, error, learn
 
 QUICK = {"dataset": "digits", "steps": 200, "crops": 4}
 
@@ -41,7 +42,7 @@ def run(*, dataset: DataSet = "auto", steps: Annotated[int, Ge(50), Le(100_000)]
     seed: of weights and batches
     """
     name, train, test = to_learn(dataset, tell=tell)
-    test = test.taken(torch.arange(min(2000, len(test.labels))))
+    test = test.first(2000)
     report = Report(
         "Compression: zeros, fewer bits, a pupil",
         f"A network of four convolutions, {WIDTH} maps in the first, learns {name}. Then its smallest weights are set "
@@ -130,7 +131,7 @@ def _taught(report: Report, teacher: nn.Sequential, train: Labelled, test: Label
     """A small network with few labels, and with the teacher's answers to all pictures (x16)."""
     tell(Step(3, 4, "a pupil"))
     few = train.taken(torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))[:LABELLED])
-    answers = log_probabilities(teacher, train.images)
+    answers = logits_of(teacher, train.images).log_softmax(1)
 
     def as_taught(_: nn.Module, logits: Float[Tensor, "b k"], places: Int[Tensor, " b"]) -> Float[Tensor, ""]:
         return distillation_loss(logits, answers[places], None, temperature=2.0, soft=1.0)
@@ -155,8 +156,8 @@ def _imagenet(report: Report, crops: int, seed: int, tell: Tell) -> None:
     tell(Step(3, 4, "EfficientNet-Lite0 in 8 bits"))
     model = efficientnet_lite0(weights="imagenet")
     images = patches(crops, side=160, seed=seed).images
-    whole = _logits(model, images)
-    found = {per: _logits(quantized(model, per_channel=per), images) for per in (True, False)}
+    whole = logits_of(model, images, batch_size=20)
+    found = {per: logits_of(quantized(model, per_channel=per), images, batch_size=20) for per in (True, False)}
     same = {per: float((logits.argmax(1) == whole.argmax(1)).float().mean()) for per, logits in found.items()}
     off = {per: float((logits - whole).square().mean().sqrt()) for per, logits in found.items()}
     size = stored_bytes(quantized(model)) / stored_bytes(model)
@@ -166,7 +167,3 @@ def _imagenet(report: Report, crops: int, seed: int, tell: Tell) -> None:
     report.claim("4.7.x18", off[False] / off[True], high=1.25, unit="times",
                  detail="how far the logits are off with one scale for each layer, to how far with one for each "
                  f"channel; the first answers agree in {same[False]:.0%} of the crops")  # fmt: skip
-
-
-def _logits(model: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-    return torch.cat([model(some) for some in images.split(20)])

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vivace.base.data import Labelled, digits
-from vivace.base.images import crop_center, read_image, resize
+from vivace.base.images import middle_square, read_image
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import (
@@ -163,7 +163,7 @@ def _pooling(report: Report, generator: torch.Generator) -> None:
 
 def _where_gradients_go(report: Report, picture: Float[Tensor, "3 h w"]) -> None:
     """A gradient of one for each window, led back through one to three poolings to the pixels of a picture."""
-    square = resize(crop_center(picture, min(picture.shape[-2:])), (96, 96))
+    square = middle_square(picture, 96)
     maps = square.mean(0)[None, None]
     shown = {"picture": _enlarged(square)}
     sizes, records = [], []

@@ -9,11 +9,12 @@ from annotated_types import Ge, Le
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from vivace.base.cost import Cost, cost
+from vivace.base.cost import Cost, bytes_kept, cost
 from vivace.base.drawing import BLUE, GREEN, ORANGE, drawing
 from vivace.base.hooks import activations
 from vivace.base.images import crop_center, read_image, resize
 from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.base.weights import TORCHVISION
 from vivace.cnn import create_model, densenet121
@@ -51,8 +52,7 @@ def run(*, image: ImagePath = "chelsea", size: Annotated[int, Ge(64), Le(320)] =
     )
     tell(Step(0, 1, "sending a picture through"))
     picture = crop_center(resize(read_image(image), size), size)[None]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = densenet121()
     _connections(report, model, picture)
     with torch.device("meta"):
@@ -168,10 +168,9 @@ def _memory(report: Report, picture: Tensor, seed: int) -> None:
         ("resnet50", {}), ("densenet121", {}), ("densenet121", {"memory_efficient": True}),
     )  # fmt: skip
     for name, options in kinds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = create_model(name, **options)
-        kept[name + " memory_efficient" * bool(options)] = _kept(model, picture)
+        kept[name + " memory_efficient" * bool(options)] = bytes_kept(model, picture)
     figure, axes = drawing(height=2.2)
     names = list(reversed(kept))
     bars = axes.barh([name.replace(" ", "\n") for name in names], [kept[name] / 2**20 for name in names], color=BLUE)
@@ -184,21 +183,3 @@ def _memory(report: Report, picture: Tensor, seed: int) -> None:
     report.claim("4.3.x26", plain / frugal, low=2, unit="times",
                  detail="bytes kept by DenseNet-121 to those with memory_efficient=True, which computes concatenation, "
                  "normalisation and the 1 x 1 convolution twice")  # fmt: skip
-
-
-def _kept(model: nn.Module, picture: Tensor) -> int:
-    """Bytes that autograd keeps after a forward pass in training, each storage once; weights are not counted."""
-    weights = {weight.untyped_storage().data_ptr() for weight in model.state_dict().values()}
-    found: dict[int, int] = {}
-    tensors = []  # kept, so that no two can have had the same address
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            found[storage.data_ptr()] = storage.nbytes()
-            tensors.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.train()(picture.expand(2, -1, -1, -1))  # batch normalisation needs more than one value a channel
-    return sum(found.values()) // 2

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, ORANGE, drawing
 from vivace.base.parameters import Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.cnn import CifarResNet
 from vivace.experiments.classifier import Recipe, train_classifier
-from vivace.experiments.labelled_pictures import DataSet, to_learn
+from vivace.experiments.labelled_pictures import DataSet, in_colour, to_learn
 
 QUICK = {"dataset": "digits", "width": 8, "epochs": 6, "runs": 2}
 
@@ -42,8 +43,8 @@ def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 2
     seed: of the first run
     """
     name, *parts = to_learn(dataset, each=each, tell=tell)
-    train, test = (part._replace(images=part.images.expand(-1, 3, -1, -1).contiguous()) for part in parts)
-    test = test.taken(torch.arange(min(1000, len(test.labels))))
+    train, test = (in_colour(part) for part in parts)
+    test = test.first(1000)
     report = Report(
         "Depth, with and without shortcuts",
         f"Networks of 8, 20 and 44 layers (He et al. 2015, section 4.2; {width} maps in the first stage), all with "
@@ -87,8 +88,7 @@ def _trained(train: Labelled, test: Labelled, width: int, recipe: Recipe, runs: 
 
 
 def _network(depth: int, width: int, residual: bool, seed: int) -> CifarResNet:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return CifarResNet(depth=depth, width=width, residual=residual)
 
 

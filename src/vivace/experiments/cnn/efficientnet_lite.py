@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from vivace.base.images import SHIPPED, crop_center, heat_colors, overlay, read_image, resize
+from vivace.base.images import SHIPPED, heat_colors, middle_square, overlay, read_image, resize
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import (
@@ -17,6 +17,7 @@ from vivace.cnn import (
     class_index,
     class_names,
     classify,
+    convolutionalize,
     efficientnet_lite0,
     spatial_pyramid_pool,
 )
@@ -101,7 +102,7 @@ def _names(report: Report, model: nn.Module, picture: Tensor, size: int, top: in
 
 def _square(picture: Tensor, size: int) -> Tensor:
     """The middle square of a picture, size x size pixels, as a batch of one."""
-    return resize(crop_center(picture, min(picture.shape[-2:])), (size, size))[None]
+    return middle_square(picture, size)[None]
 
 
 def _answer(square: Tensor, answers: list[tuple[str, float]]) -> "Figure":
@@ -159,8 +160,7 @@ def _score_map(report: Report, model: EfficientNetLite, picture: Tensor, side: i
     large = resize(picture[:, :longest, :longest], side)
     height, width = (length // 32 * 32 for length in large.shape[-2:])
     large = resize(large, (height, width))
-    classifier = model.classifier.weight[:, :, None, None]  # the same layer as a 1 x 1 convolution
-    scores = F.conv2d(model.features(large[None]), classifier, model.classifier.bias)[0]  # (1000, height/32, width/32)
+    scores = convolutionalize(model)(large[None])[0]  # (1000, height/32, width/32)
     at_once = F.avg_pool2d(scores, 7, stride=1)  # (1000, rows, columns): the average over each window's 7 x 7 cells
     windows = _windows(large, 224, 32)  # (rows, columns, 3, 224, 224)
     one_by_one = torch.stack([model(row.contiguous()) for row in windows]).permute(2, 0, 1)

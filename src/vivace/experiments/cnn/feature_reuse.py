@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, GREEN, drawing
 from vivace.base.parameters import Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.cnn import CifarResNet, DenseNet
 from vivace.cnn.densenet import DenseBlock, DenseLayer
 from vivace.experiments.classifier import Recipe, accuracy, train_classifier
-from vivace.experiments.labelled_pictures import DataSet, to_learn
+from vivace.experiments.labelled_pictures import DataSet, in_colour, to_learn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 1
     seed: of the first run
     """
     name, train, test = to_learn(dataset, each=each)
-    train, test = _in_colour(train), _in_colour(test.taken(torch.arange(min(TESTED, len(test.labels)))))
+    train, test = in_colour(train), in_colour(test.first(TESTED))
     report = Report(
         "DenseNet: the use of older maps, and parameters at the same accuracy",
         f"Small DenseNets (two blocks of three layers) and ResNets (8 layers) of several widths learn {name}, "
@@ -72,8 +73,7 @@ def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 1
         errors[kind], sizes[kind] = torch.zeros(len(widths), runs), []
         for i, width in enumerate(widths):
             for turn in range(runs):
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(seed + turn)
+                with seeded(seed + turn):
                     model = BUILD[kind](scale * width)
                 recipe = Recipe(epochs, BATCH, 0.01, 0.01, seed=seed + turn)
                 train_classifier(model, train, test, recipe, tell=part_of(tell, done, total))
@@ -84,10 +84,6 @@ def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 1
     _parameters(report, name, sizes, errors)
     _cut(report, trained, test)
     return report
-
-
-def _in_colour(given: Labelled) -> Labelled:
-    return given._replace(images=given.images.expand(-1, 3, -1, -1).contiguous())
 
 
 def _parameters(report: Report, name: str, sizes: dict[str, list[int]], errors: dict[str, Tensor]) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, GREEN, ORANGE, VIOLET, drawing
 from vivace.base.hooks import activations
-from vivace.base.images import crop_center, read_image, resize
+from vivace.base.images import middle_square, read_image
 from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import ConvNet, class_selectivity, efficientnet_lite0
 from vivace.cnn.linear_probe import linear_probe, pooled_features
@@ -122,7 +123,7 @@ def _first(report: Report, model: nn.Module, seed: int) -> None:
 
 @torch.no_grad()
 def _maps(model: nn.Module, picture: Float[Tensor, "3 h w"]) -> "Figure":
-    square = resize(crop_center(picture, min(picture.shape[1:])), (224, 224))
+    square = middle_square(picture, 224)
     layers = (LAYERS[0], LAYERS[2], LAYERS[4], LAYERS[6])
     figure, axes = drawing(len(layers), 7, width=9, height=5.4)
     for row, layer in zip(axes, layers, strict=True):
@@ -215,7 +216,7 @@ def _parts(report: Report, model: nn.Module) -> None:
     mask[:, y1:y2, x1:x2] = 1
     both = torch.cat([picture, mask])
     one, other = both[:, :, :300], both[:, 20:280, 110:].flip(2)
-    views = [resize(crop_center(view, min(view.shape[1:])), (224, 224)) for view in (one, other)]
+    views = [middle_square(view, 224) for view in (one, other)]
     found = {}
     for layer in LAYERS:
         scores = []
@@ -253,8 +254,7 @@ def _faces(report: Report, nets: int, seed: int) -> None:
     for turn in range(nets):
         order = torch.randperm(200, generator=torch.Generator().manual_seed(seed + turn))
         learnt, unseen = every.taken(order[:120]), every.taken(order[120:])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + turn)
+        with seeded(seed + turn):
             net = ConvNet((1, 25, 25), 2, (8, 16, 16, 16), hidden=(), norm=True)
         train(net, learnt, epochs=12, batch_size=20, seed=seed + turn)
         features = [pooled_features(net, part.images, layers) for part in (learnt, unseen)]

@@ -17,10 +17,11 @@ from vivace.base.data import Labelled, cifar10, cifar10_at_hand, digits, stratif
 from vivace.base.fit import fit
 from vivace.base.images import overlay, resize
 from vivace.base.parameters import FolderPath, RunFolder, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore, part_of
 from vivace.cnn import CifarResNet, create_model, load_model, save_model
 from vivace.cnn.fine_tuning import fit_head, freeze, head_inputs, thaw
-from vivace.experiments.classifier import accuracy, confusion_matrix, shifted, warm_then_cosine
+from vivace.experiments.classifier import accuracy, confusion_matrix, logits_of, shifted, warm_then_cosine
 from vivace.experiments.labelled_pictures import own_pictures, patches
 from vivace.explain import grad_cam
 from vivace.networks import random_flip
@@ -137,21 +138,15 @@ def _train(model: nn.Module, train: Labelled, *, epochs: int, rate: float, seed:
 def _from_scratch(train: Labelled, test: Labelled, *, seed: int, mirror: bool = True, tell: Tell = ignore) -> float:
     """The share of test pictures right of a small network that learnt from the training pictures alone, reduced."""
     small, unseen = (part._replace(images=resize(part.images, (32, 32))) for part in (train, test))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = CifarResNet(depth=8, classes=len(train.classes))
     _train(model, small, epochs=SCRATCH_EPOCHS, rate=1e-2, seed=seed, mirror=mirror, tell=tell)
     return accuracy(model, unseen)
 
 
-@torch.no_grad()
-def _logits(model: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-    return torch.cat([model(batch) for batch in images.split(BATCH)])
-
-
 def _mistakes(report: Report, model: nn.Module, test: Labelled) -> None:
     """What is confused with what, and the worst mistakes: where it looked for what it said, and for the truth."""
-    p = _logits(model, test.images).softmax(1)
+    p = logits_of(model, test.images, batch_size=BATCH).softmax(1)
     sure, said = p.max(1)
     report.figure("confusion", confusion_matrix(test, said), "Test pictures by what they are and what they were named.")
     wrong = said != test.labels

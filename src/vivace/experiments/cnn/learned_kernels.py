@@ -14,6 +14,7 @@ from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, GREY, ORANGE, drawing
 from vivace.base.images import grid
 from vivace.base.parameters import Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import KERNELS, kernel
 from vivace.experiments.classifier import accuracy
@@ -42,7 +43,7 @@ def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(50), Le(5000)] = 4
     seed: the first run's seed
     """
     name, given, test = to_learn(dataset, each=each, tell=tell)
-    test = test.taken(torch.arange(min(2000, len(test.labels))))
+    test = test.first(2000)
     report = Report(
         "Learned kernels: from noise to structure",
         f"A small network with {COUNT} first kernels of {SIDE} x {SIDE} learns {name}. *Structure* is how much "
@@ -83,8 +84,7 @@ def structure(kernels: Float[Tensor, "n o c h w"]) -> Float[Tensor, " n"]:
 
 def network(kind: Kind, channels: int, seed: int) -> tuple[nn.Sequential, nn.Conv2d]:
     """Two convolutions and a classifier; the first layer, returned too, is fixed where the kind says so."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         first = nn.Conv2d(channels, COUNT, SIDE, padding=SIDE // 2)
         model = nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(COUNT, 32, 3, padding=1), nn.ReLU(),
                               nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(128, 10))  # fmt: skip

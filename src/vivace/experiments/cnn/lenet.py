@@ -12,10 +12,10 @@ from vivace.base.drawing import drawing
 from vivace.base.hooks import activations
 from vivace.base.images import resize
 from vivace.base.parameters import FolderPath, RunFolder, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.cnn import LeNet5, lenet5
-from vivace.experiments.classifier import Recipe, accuracy, add_curves, add_predictions, train_classifier
-from vivace.experiments.labelled_pictures import own_pictures
+from vivace.experiments.classifier import Recipe, accuracy, add_curves, add_predictions, logits_of, train_classifier
 from vivace.experiments.networks.mlp import pictures
 
 QUICK = {"dataset": "digits", "epochs": 5}
@@ -37,16 +37,12 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
     learning_rate: the highest of the schedule, which warms up over a fifth of the steps and then falls along a cosine
     seed: the initial weights and the order of the pictures
     """
-    if data is not None:
-        name, train, test = own_pictures(data, side=28, grey=True, seed=seed, tell=tell)
-    else:
-        name, train, test = pictures(None, dataset, seed, tell)
+    name, train, test = pictures(data, dataset, seed, tell)
     train, test = _sized(train), _sized(test)
     forms = {"of 1998": False, "of today": True}
     steps, right, nets = epochs * -(-len(train.labels) // 64), {}, {}
     for place, (form, modern) in enumerate(forms.items()):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             nets[form] = lenet5(classes=len(train.classes), modern=modern)
         fitted = train_classifier(nets[form], train, test, Recipe(epochs, 64, learning_rate, 1e-4, seed=seed),
                                   folder=folder if modern else None,
@@ -60,8 +56,7 @@ def run(*, data: FolderPath = None, dataset: Literal["auto", "mnist", "digits"] 
     )
     add_curves(report, fitted)
     _layers(report, nets["of 1998"], test.images[:1])
-    with torch.no_grad():
-        p = torch.cat([nets["of today"](images).softmax(1) for images in test.images.split(500)])
+    p = logits_of(nets["of today"], test.images).softmax(1)
     add_predictions(report, test, p, range(min(5, len(test.labels))))
     if data is None:
         _claims(report, right, nets)

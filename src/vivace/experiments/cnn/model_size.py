@@ -11,10 +11,12 @@ from torch import Tensor
 from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, GREEN, ORANGE, drawing
 from vivace.base.parameters import Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import CifarResNet, Ensemble
-from vivace.experiments.labelled_pictures import DataSet, to_learn
-from vivace.experiments.small_cnns import convnet, error, learn, log_probabilities
+from vivace.experiments.classifier import logits_of
+from vivace.experiments.labelled_pictures import DataSet, in_colour, to_learn
+from vivace.experiments.small_cnns import convnet, error, learn
 
 QUICK = {"dataset": "digits", "steps": 150, "runs": 2}
 
@@ -40,7 +42,7 @@ def run(*, dataset: DataSet = "auto", steps: Annotated[int, Ge(20), Le(100_000)]
     seed: of the first run
     """
     name, every, test = to_learn(dataset, tell=tell)
-    test = test.taken(torch.arange(min(2000, len(test.labels))))
+    test = test.first(2000)
     report = Report(
         "How large a network for how many pictures?",
         f"Networks of four convolutions, {', '.join(map(str, WIDTHS.values()))} maps in the first, learn {name}, each "
@@ -105,7 +107,7 @@ def _ensembles(report: Report, every: Labelled, test: Labelled, steps: int, seed
         members.append(net)
     wrong, surprise = torch.zeros(MEMBERS), torch.zeros(MEMBERS)
     for count in range(1, MEMBERS + 1):
-        votes = [log_probabilities(Ensemble(members[i] for i in range(start, start + count)), test.images)
+        votes = [logits_of(Ensemble(members[i] for i in range(start, start + count)), test.images).log_softmax(1)
                  for start in range(0, MEMBERS - count + 1, count)]  # fmt: skip
         wrong[count - 1] = _mean([100 * (vote.argmax(1) != test.labels).float().mean() for vote in votes])
         surprise[count - 1] = _mean([F.nll_loss(vote, test.labels) for vote in votes])
@@ -128,14 +130,13 @@ def _mean(values: list[Tensor]) -> Float[Tensor, ""]:
 def _starts(report: Report, every: Labelled, test: Labelled, steps: int, seed: int, tell: Tell) -> None:
     """The same training from several starts, with shortcuts and without (c7)."""
     train = _some(every, COUNTS[-1], seed)
-    train, test = (part._replace(images=part.images.expand(-1, 3, -1, -1).contiguous()) for part in (train, test))
+    train, test = (in_colour(part) for part in (train, test))
     figure, axes = drawing(width=6.4, height=3.2)
     wrong = {"plain": torch.zeros(STARTS), "ResNet": torch.zeros(STARTS)}
     for (kind, values), color in zip(wrong.items(), (ORANGE, BLUE), strict=True):
         for turn in range(STARTS):
             tell(Step(len(COUNTS) + 1, len(COUNTS) + 2, f"{kind}, start {turn + 1}"))
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + turn)
+            with seeded(seed + turn):
                 net = CifarResNet(depth=DEPTH, width=4, residual=kind == "ResNet")
             losses = torch.tensor(learn(net, train, steps=steps, seed=seed))
             smooth = losses.unfold(0, 10, 1).mean(1)

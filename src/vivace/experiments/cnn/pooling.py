@@ -16,6 +16,7 @@ from vivace.base.data import Labelled, stratified
 from vivace.base.drawing import PALETTE, drawing
 from vivace.base.images import read_image, reduce_to
 from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import average_pool2d, max_pool2d, vgg16
 from vivace.experiments.classifier import accuracy
@@ -190,14 +191,13 @@ def _overfitting(report: Report, dataset: DataSet, few: int, epochs: int, runs: 
 
 def _many(rest: Labelled, test: Labelled) -> Labelled:
     """Pictures not learnt from: what is left of a small set, or the test part of a large one."""
-    return rest if len(rest.labels) < 2000 else test.taken(torch.arange(min(2000, len(test.labels))))
+    return rest if len(rest.labels) < 2000 else test.first(2000)
 
 
 def _network(kind: str, inputs: int, channels: int, seed: int) -> nn.Sequential:
     """Three convolutions with batch normalisation; after the first two the map is halved, or not."""
     layers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for number in range(3):
             stride = 2 if kind == "strided convolution" and number < 2 else 1
             layers += [nn.Conv2d(inputs, channels, 3, stride=stride, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vivace.base.drawing import BLUE, ORANGE, drawing
-from vivace.base.images import crop_center, heat_colors, read_image, resize
+from vivace.base.images import heat_colors, middle_square, read_image
 from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import efficientnet_lite0, vgg16
 from vivace.cnn.receptive_field import Field, effective_field, pixels_holding, receptive_fields, spread
@@ -50,10 +51,9 @@ def run(*, image: ImagePath = "chelsea", size: Annotated[int, Ge(64), Le(512)] =
                  detail="of three VGG-16 layers, how many see 3, 40 and 196 pixels: "
                  + ", ".join(f"{name} {size:g}" for name, size in found.items()))  # fmt: skip
     names = dict.fromkeys([image, *PHOTOGRAPHS[:photographs]])
-    pictures = torch.stack([_square(read_image(name), size) for name in names])
+    pictures = torch.stack([middle_square(read_image(name), size) for name in names])
     trained = efficientnet_lite0(weights="imagenet")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         untrained = efficientnet_lite0().eval()
     on_paper = receptive_fields(trained, (3, size, size))
     maps = {}
@@ -70,10 +70,6 @@ def run(*, image: ImagePath = "chelsea", size: Annotated[int, Ge(64), Le(512)] =
     report.claim("4.6.x3", (after[0] * after[1]) ** 0.5 / (before[0] * before[1]) ** 0.5, low=1, unit="times",
                  detail=f"standard deviation of the effective field of {LAYERS[3]}, trained to untrained")  # fmt: skip
     return report
-
-
-def _square(picture: Float[Tensor, "3 h w"], size: int) -> Float[Tensor, "3 s s"]:
-    return resize(crop_center(picture, min(picture.shape[1:])), (size, size))
 
 
 def _drawn(picture: Float[Tensor, "3 h w"], maps: dict[str, Tensor], on_paper: dict[str, Field]) -> "Figure":

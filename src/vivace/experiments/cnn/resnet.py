@@ -11,11 +11,12 @@ from torch import nn
 
 from vivace.base.data import Labelled
 from vivace.base.parameters import FolderPath, RunFolder, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.base.training import Precision
 from vivace.cnn import Bottleneck, CifarResNet, create_model, resnet50, resnet152
-from vivace.experiments.classifier import Recipe, add_budget, add_curves, add_predictions, train_classifier
-from vivace.experiments.labelled_pictures import DataSet, own_pictures, to_learn
+from vivace.experiments.classifier import Recipe, add_budget, add_curves, add_predictions, logits_of, train_classifier
+from vivace.experiments.labelled_pictures import DataSet, in_colour, own_pictures, to_learn
 
 QUICK = {"dataset": "digits", "epochs": 8}
 
@@ -58,7 +59,7 @@ def run(*, data: FolderPath = None, dataset: DataSet = "auto",
         name, train, test = own_pictures(data, side=SIDE, seed=seed, tell=tell)
     else:
         name, *grey = to_learn(dataset, tell=tell)
-        train, test = (part._replace(images=part.images.expand(-1, 3, -1, -1)) for part in grey)
+        train, test = (in_colour(part) for part in grey)
     steps = -(-len(train.labels) // batch_size)
     epochs = epochs or max(1, min(60, STEPS // steps))
     digits = data is None and name != "CIFAR-10"
@@ -92,8 +93,7 @@ def run(*, data: FolderPath = None, dataset: DataSet = "auto",
 
 def _network(name: str, classes: int, seed: int) -> nn.Module:
     """Untrained, laid out channels last, which convolutions on a CPU are faster in."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = create_model(name, classes=classes)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
@@ -108,9 +108,8 @@ def _measured(report: Report) -> None:
     report.table("longer", columns, rows, caption)
 
 
-@torch.no_grad()
 def _predictions(report: Report, net: nn.Module, test: Labelled) -> None:
-    p = torch.cat([net(images).softmax(1) for images in test.images.split(500)])
+    p = logits_of(net, test.images).softmax(1)
     sure, said = p.max(1)
     least_sure = int((sure + (said != test.labels)).argmin())
     add_predictions(report, test, p, [*range(min(4, len(test.labels))), least_sure])
@@ -121,8 +120,7 @@ def _layers(report: Report) -> None:
     with torch.device("meta"):
         convolutions = sum(isinstance(module, nn.Conv2d) for module in resnet152().modules())
         blocks = [module for module in resnet50().modules() if isinstance(module, Bottleneck)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         deepest = CifarResNet(depth=DEEPEST)
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     F.cross_entropy(deepest(images), torch.tensor([0, 1])).backward()

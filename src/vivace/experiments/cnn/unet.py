@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from vivace.base.hooks import activations
 from vivace.base.images import read_image
 from vivace.base.parameters import Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import UNet, efficientnet_lite0
 from vivace.cnn.fully_convolutional import FullyConvolutional
@@ -56,8 +57,7 @@ def run(*, steps: Annotated[int, Ge(20), Le(20_000)] = 300, pictures: Annotated[
     for turn in range(runs):
         for place, kind in enumerate(kinds):
             tell(Step(turn * len(kinds) + place, runs * len(kinds), f"{kind}, run {turn + 1}"))
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + turn)
+            with seeded(seed + turn):
                 said[kind], net = _learnt(kind, train, test[0], steps, width, seed + turn)
             if kind == "U-Net":
                 unet = net

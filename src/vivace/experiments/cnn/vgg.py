@@ -1,6 +1,5 @@
 """Experiment: what VGG's fully connected layers cost, and what replaces them."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +9,11 @@ from annotated_types import Ge, Le
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from vivace.base.cost import cost
 from vivace.base.parameters import Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import VGG, efficientnet_lite0, vgg11, vgg13, vgg16, vgg19
+from vivace.cnn import VGG, create_model, vgg16
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 QUICK = {"epochs": 3, "runs": 2}
 HEADS = ("FC", "GAP")
 NORMS = ("batch normalisation", "no normalisation")
+NAMES = {"alexnet": "AlexNet", "vgg11": "VGG-11", "vgg13": "VGG-13", "vgg16": "VGG-16", "vgg19": "VGG-19",
+         "efficientnet_lite0": "EfficientNet-Lite0"}  # fmt: skip
 RESNET50 = 25_557_032  # parameters of a whole ResNet-50, the measure of "large" here
 
 
@@ -50,20 +53,18 @@ def run(*, epochs: Annotated[int, Ge(1), Le(100)] = 6, runs: Annotated[int, Ge(2
 
 def _parameters(report: Report) -> None:
     """Parameters and multiplications of classical networks, by kind of layer (c1)."""
-    classical: dict[str, Callable[[], nn.Module]] = {
-        "AlexNet": _alexnet, "VGG-11": vgg11, "VGG-13": vgg13, "VGG-16": vgg16, "VGG-19": vgg19,
-    }  # fmt: skip
-    counts = {name: _counted(build()) for name, build in classical.items()}
-    shares = {name: full / (conv + full) for name, (conv, full, _, _) in counts.items()}
-    work = {name: full / (conv + full) for name, (_, _, conv, full) in counts.items()}
-    counts["EfficientNet-Lite0"] = _counted(efficientnet_lite0())
-    rows = [(name, conv + full, full, f"{full / (conv + full):.1%}", f"{(conv_work + full_work) / 1e9:.2f} G",
-             f"{full_work / (conv_work + full_work):.1%}")
-            for name, (conv, full, conv_work, full_work) in counts.items()]  # fmt: skip
+    classical = ("alexnet", "vgg11", "vgg13", "vgg16", "vgg19")
+    costs = {NAMES[name]: cost(create_model(name)) for name in (*classical, "efficientnet_lite0")}
+    full = {name: each.of("Linear") for name, each in costs.items()}
+    shares = {name: full[name].parameters / each.parameters for name, each in costs.items()}
+    work = {name: full[name].multiply_adds / each.multiply_adds for name, each in costs.items()}
+    rows = [(name, each.parameters, full[name].parameters, f"{shares[name]:.1%}", f"{each.multiply_adds / 1e9:.2f} G",
+             f"{work[name]:.1%}") for name, each in costs.items()]  # fmt: skip
     columns = ("network", "parameters", "in FC layers", "share", "multiplications at 224 px", "share in FC layers")
     report.table("networks", columns, rows, "Batch normalisation counts with the convolutions.")
-    report.figure("shares", _bars({name: (conv, full) for name, (conv, full, _, _) in counts.items()}),
-                  "Millions of parameters in convolutions and in fully connected layers.")  # fmt: skip
+    parts = {name: (each.parameters - full[name].parameters, full[name].parameters) for name, each in costs.items()}
+    report.figure("shares", _bars(parts), "Millions of parameters in convolutions and in fully connected layers.")
+    shares, work = ({NAMES[name]: found[NAMES[name]] for name in classical} for found in (shares, work))
     report.claim("4.8.c1", min(shares.values()), low=0.5,
                  detail="smallest share of the parameters in FC layers: " + _list(shares))  # fmt: skip
     report.claim("4.8.x1", max(work.values()), low=0.5,
@@ -72,33 +73,6 @@ def _parameters(report: Report) -> None:
 
 def _list(shares: dict[str, float]) -> str:
     return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-
-
-def _alexnet() -> nn.Sequential:
-    """Krizhevsky et al. 2012 in the one-column form of 2014, as torchvision has it."""
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.Conv2d(384, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1),
-        nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(9216, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 1000),
-    )  # fmt: skip
-
-
-def _counted(model: nn.Module) -> tuple[int, int, int, int]:
-    """Parameters outside and inside the fully connected layers, then multiplications, for one 224 x 224 picture."""
-    full = sum(p.numel() for module in model.modules() if isinstance(module, nn.Linear) for p in module.parameters())
-    work = {nn.Conv2d: 0, nn.Linear: 0}
-
-    def count(module: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):
-            work[nn.Conv2d] += output.numel() * module.weight[0].numel()
-        elif isinstance(module, nn.Linear):
-            work[nn.Linear] += module.weight.numel()
-
-    for module in model.modules():
-        module.register_forward_hook(count)
-    model.to("meta")(torch.empty(1, 3, 224, 224))
-    return sum(p.numel() for p in model.parameters()) - full, full, work[nn.Conv2d], work[nn.Linear]
 
 
 def _bars(counts: dict[str, tuple[int, int]]) -> "Figure":
@@ -179,8 +153,7 @@ def _digits(report: Report, epochs: int, runs: int, seed: int, tell: Tell) -> No
 
 def _network(head: str, norm: str, seed: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Four 3 x 3 convolutions in VGG's manner (8 x 8 to 4 x 4 x 64), and the head on top of them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers: list[nn.Module] = []
         for inputs, outputs in ((1, 16), (16, 32), (32, 64), (64, 64)):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1)]

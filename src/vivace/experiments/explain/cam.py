@@ -12,8 +12,9 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.images import crop_center, overlay, read_image, resize
+from vivace.base.images import middle_square, overlay, read_image
 from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import EfficientNetLite, class_names, efficientnet_lite0
 from vivace.explain import cam, grad_cam, map_and_gradient
@@ -49,7 +50,7 @@ def run(*, image: ImagePath = "chelsea", other: ImagePath = "coffee", seed: Seed
 def _the_same_map(report: Report, model: EfficientNetLite, left: str | Path, right: str | Path) -> None:
     """On a network with global average pooling: weights, means and signs of the two maps, in float64."""
     halves = [read_image(source, max_side=1024) for source in (left, right)]
-    scene = torch.cat([resize(crop_center(half, min(half.shape[1:])), (224, 224)) for half in halves], dim=2)
+    scene = torch.cat([middle_square(half, 224) for half in halves], dim=2)
     model, x = model.double(), scene[None].double()
     with torch.inference_mode():
         logits = model(x)[0]
@@ -191,8 +192,7 @@ def _networks(seed: int) -> dict[str, tuple[nn.Sequential, Score, bool]]:
     def two_layers(inputs: int) -> list[nn.Module]:
         return [nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, 5)]
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         heads: dict[str, tuple[nn.Module, Score, bool]] = {
             "average, linear": (averages(nn.Linear(8, 5)), first_class, True),
             "average, dropout, linear": (averages(nn.Dropout(), nn.Linear(8, 5)), first_class, True),

@@ -22,8 +22,9 @@ from vivace.base.data import Labelled, digits
 from vivace.base.errors import InputError
 from vivace.base.fit import fit
 from vivace.base.hooks import find_layer
-from vivace.base.images import crop_center, grid, overlay, read_image, resize
+from vivace.base.images import grid, middle_square, overlay, read_image, resize
 from vivace.base.parameters import FilePath, ImagePath, Seed, checked
+from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import class_index, class_names, efficientnet_lite0, load_model
 from vivace.experiments.classifier import accuracy
@@ -132,7 +133,7 @@ def _explain(report: Report, model: nn.Module, classes: Sequence[str], picture: 
 
 def _two_classes(report: Report, model: nn.Module) -> None:
     """Two subjects side by side: each class's heat should lie on its own half."""
-    squares = {name: _square(read_image(name)) for name in SUBJECTS}
+    squares = {name: middle_square(read_image(name), 224) for name in SUBJECTS}
     pairs = list(combinations(SUBJECTS, 2))
     scenes = torch.stack([torch.cat([squares[a], squares[b]], dim=2) for a, b in pairs])
     of_left, of_right = (
@@ -262,8 +263,7 @@ def _planted_mark(report: Report, networks: int, seed: int) -> None:
                 _marked(part, part.labels == MARKED if marks == "on every 3" else _coins(part, generator))
                 for part in (train, test)
             )
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + n)
+            with seeded(seed + n):
                 net = _small_network(head)
             fit(net, TensorDataset(seen.images, seen.labels), _loss, epochs=4, batch_size=32,
                 optimizer=partial(Adam, lr=0.01, fused=True), schedule=_falling, seed=seed + n)  # fmt: skip
@@ -368,10 +368,6 @@ def _of_side(picture: Tensor, side: int) -> Tensor:
     """The picture with this shorter side; what is longer than three times as wide is squeezed to that."""
     height, width = (min(side * n // min(picture.shape[1:]), 3 * side) for n in picture.shape[1:])
     return resize(picture, (height, width))
-
-
-def _square(picture: Tensor) -> Tensor:
-    return resize(crop_center(picture, min(picture.shape[1:])), (224, 224))
 
 
 def _laid_over(picture: Float[Tensor, "3 h w"], heat: Float[Tensor, "mh mw"]) -> Tensor:

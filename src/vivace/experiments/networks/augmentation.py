@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivace.base.hooks import evaluating
-from vivace.base.images import crop_center, grid, read_image, resize
+from vivace.base.images import crop_center, grid, middle_square, read_image, resize
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import efficientnet_lite0
@@ -83,7 +83,7 @@ def _flipped(images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Fl
 def _shown(report: Report, source: ImagePath, seed: int) -> None:
     """One picture, eight times each way."""
     picture = read_image(source)
-    image = resize(crop_center(picture, min(picture.shape[1:])), (160, 160))[None].repeat(6, 1, 1, 1)
+    image = middle_square(picture, 160)[None].repeat(6, 1, 1, 1)
     generator = torch.Generator().manual_seed(seed)
     moved = random_affine(image, rotation=0.3, scale=(0.8, 1.25), shift=15, generator=generator)
     ways = {

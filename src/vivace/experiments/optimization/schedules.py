@@ -114,7 +114,7 @@ def _trained(train: Labelled, test: Labelled, batch: int, share: Sequence[float]
     """Training loss, test loss and test error at the end for each rate, and the training loss on the way."""
     sizes = (train.images[0].numel(), HIDDEN, len(train.classes))
     nets = SideBySide(sizes, [rate for rate in RATES for _ in seeds], [*seeds] * len(RATES), "momentum")
-    some = train.taken(torch.arange(min(1500, len(train.labels))))
+    some = train.first(1500)
     at, losses = [], []
     while nets.steps < len(share):
         nets.train(train, batch, min(math.ceil(len(share) / 30), len(share) - nets.steps), share=lambda t: share[t])
