@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vivace.base.cost import cost
+from vivace.base.cost import bytes_kept, cost
 from vivace.base.errors import InputError
 from vivace.cnn import create_model
 
@@ -59,3 +59,11 @@ def test_nothing_is_computed_and_nothing_changed() -> None:
 def test_a_picture_that_does_not_fit_is_told() -> None:
     with pytest.raises(InputError, match=r"Sequential takes no picture \(3, 8, 8\)"):
         cost(nn.Sequential(nn.Flatten(), nn.Linear(7, 2)), (3, 8, 8))
+
+
+def test_bytes_kept_by_hand() -> None:
+    """Two layers keep what they were given, ReLU what it puts out, which is what the second layer was given."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5))
+    picture = torch.rand(1, 3, 2, 4)
+    assert bytes_kept(model, picture) == 4 * (3 * 2 * 4 + 3 * 2 * 6)
+    assert bytes_kept(nn.Sequential(nn.Flatten(), nn.Linear(24, 5)), picture) == 4 * 24  # weights are not counted

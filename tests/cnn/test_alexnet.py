@@ -1,8 +1,6 @@
 """AlexNet against torchvision's names and shapes, the paper's counts, and the forward pass written out."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.weights import CARDS, Card
 from vivace.cnn import AlexNet, alexnet, create_model
 
 # torchvision: convolutions (number in `features`, outputs, inputs that each sees, kernel), then the rest
@@ -163,15 +160,7 @@ def test_bad_input() -> None:
             create_model("alexnet", weights="imagenet", **options)
 
 
-def test_loads_the_published_file_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of a real file, with one of zeros that costs no disk: storages of one number, expanded."""
-    tensors = {name: torch.zeros(1).expand(shape) for name, shape in published_shapes().items()}
-    (tmp_path / "weights").mkdir()
-    path = tmp_path / "weights" / "alexnet-zeros.pth"
-    torch.save(tensors, path)
-    content = path.read_bytes()
-    card = Card(path.name, hashlib.sha256(content).hexdigest(), len(content), "", "", "", "", "")
-    monkeypatch.setenv("VIVACE_DATA", str(tmp_path))
-    monkeypatch.setitem(CARDS, "alexnet", card)
+def test_loads_the_published_file_from_disk(publish: Callable[..., None]) -> None:
+    publish("alexnet", published_shapes())
     model = alexnet(weights="imagenet")
     assert not model.training and model.features(torch.rand(1, 3, 63, 63)).abs().max() == 0

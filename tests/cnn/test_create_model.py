@@ -1,14 +1,12 @@
 """One call that makes a model: every name, other numbers of classes, published weights, and maps on the way."""
 
-import hashlib
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from vivace.base.errors import InputError
-from vivace.base.weights import CARDS, Card
 from vivace.cnn import ARCHITECTURES, create_model, replace_head
 
 
@@ -61,18 +59,11 @@ def test_a_head_keeps_dtype_and_bias() -> None:
         replace_head(nn.Conv2d(3, 3, 1), 2)
 
 
-def test_a_published_file_that_lacks_a_weight_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_published_file_that_lacks_a_weight_is_refused(publish: Callable[..., None]) -> None:
     """The mutant of a file: strict loading must not let it pass."""
     with torch.device("meta"):
-        tensors = {name: torch.zeros(1, device="cpu").expand(weight.shape)
-                   for name, weight in create_model("vgg11").state_dict().items()}  # fmt: skip
-    del tensors["features.0.bias"]
-    (tmp_path / "weights").mkdir()
-    path = tmp_path / "weights" / "vgg11.pth"
-    torch.save(tensors, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    card = Card(path.name, digest[:8], path.stat().st_size, "", "", "", "", "", url="http://127.0.0.1:9")
-    monkeypatch.setenv("VIVACE_DATA", str(tmp_path))
-    monkeypatch.setitem(CARDS, "vgg11", card)
+        shapes = {name: tuple(weight.shape) for name, weight in create_model("vgg11").state_dict().items()}
+    del shapes["features.0.bias"]
+    publish("vgg11", shapes, digits=8)
     with pytest.raises(RuntimeError, match=r"features\.0\.bias"):
         create_model("vgg11", weights="imagenet")

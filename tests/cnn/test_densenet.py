@@ -1,10 +1,8 @@
 """DenseNet against torchvision's names and shapes, the papers' counts, and the forward pass written out."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.weights import CARDS, Card
 from vivace.cnn import DenseNet, densenet40, densenet121, densenet169, densenet201
 from vivace.cnn.densenet import DenseLayer
 
@@ -205,18 +202,10 @@ def test_sizes_classes_and_bad_input() -> None:
             small(**wrong)
 
 
-def test_loads_the_published_file_with_its_old_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of a real file, with one of zeros that costs no disk: storages of one number, expanded."""
+def test_loads_the_published_file_with_its_old_names(publish: Callable[..., None]) -> None:
     old = old_names(published_shapes(121))
     assert "features.denseblock4.denselayer16.conv.2.weight" in old
-    tensors = {name: torch.zeros(1).expand(shape) for name, shape in old.items()}
-    (tmp_path / "weights").mkdir()
-    path = tmp_path / "weights" / "densenet121-zeros.pth"
-    torch.save(tensors, path)
-    content = path.read_bytes()
-    card = Card(path.name, hashlib.sha256(content).hexdigest(), len(content), "", "", "", "", "")
-    monkeypatch.setenv("VIVACE_DATA", str(tmp_path))
-    monkeypatch.setitem(CARDS, "densenet121", card)
+    publish("densenet121", old)
     model = densenet121(weights="imagenet")
     assert not model.training and not any(tensor.is_meta for tensor in model.state_dict().values())
     assert model(torch.rand(1, 3, 32, 32)).abs().max() == 0

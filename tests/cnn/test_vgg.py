@@ -1,8 +1,6 @@
 """VGG against torchvision's names and shapes, the paper's parameter counts, and the forward pass written out."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.weights import CARDS, Card
 from vivace.cnn import VGG, vgg11, vgg13, vgg16, vgg19
 
 # torchvision: the number in `features.N` of each convolution, and its outputs
@@ -145,18 +142,8 @@ def test_other_sizes_and_classes(model: VGG) -> None:
     assert without_memory(lambda: VGG(depth=11, classes=10)).classifier[6].out_features == 10
 
 
-def test_loads_the_published_file_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of a real file, with one of zeros that costs no disk: storages of one number, expanded."""
-    tensors = {name: torch.zeros(1).expand(shape) for name, shape in published_shapes(19).items()}
-    (tmp_path / "weights").mkdir()
-    path = tmp_path / "weights" / "vgg19-zeros.pth"
-    torch.save(tensors, path)
-    content = path.read_bytes()
-    card = Card(
-        path.name, hashlib.sha256(content).hexdigest(), len(content), "", "", "", "", "", url="http://127.0.0.1:9"
-    )
-    monkeypatch.setenv("VIVACE_DATA", str(tmp_path))
-    monkeypatch.setitem(CARDS, "vgg19", card)
+def test_loads_the_published_file_from_disk(publish: Callable[..., None]) -> None:
+    publish("vgg19", published_shapes(19))
     model = vgg19(weights="imagenet")
     assert not model.training and not model.features[0].weight.is_meta and model.normalization.mean.device.type == "cpu"
     with torch.no_grad():
