@@ -47,7 +47,7 @@ def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 1
         runs: Annotated[int, Ge(2), Le(20)] = 2, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """A DenseNet cannot do without its older maps; what they save in parameters.
 
-    vivace run feature_reuse        2 min on two cores; cut to the newest maps, a trained net names one digit in five
+    vivace run feature_reuse        3 min on two cores; cut to the newest maps, a trained net names digits by chance
 
     dataset: what is learnt: cifar10, scikit-learn's digits, or auto: CIFAR-10 if it is there
     each: pictures of each class to learn from

@@ -42,7 +42,7 @@ def run(*, image: ImagePath = "chelsea", each: Annotated[int, Ge(4), Le(200)] = 
         tell: Tell = ignore) -> Report:  # fmt: skip
     """What filters learn: edges and colours first, classes last, and no clean staircase between.
 
-    vivace run filters        1 min on two cores; most first-layer kernels are oriented or colour blobs; the last
+    vivace run filters        1 min on two cores; two first-layer kernels in five are oriented or colour blobs; the last
                               layer is three times as class-selective as the first
 
     image: the photograph whose feature maps are shown
