@@ -19,6 +19,7 @@ from vivace.base.images import (
     reduce_to,
     resize,
     to_uint8,
+    total_variation,
     write_image,
 )
 
@@ -188,3 +189,8 @@ def test_heat_is_red_high_and_blue_low() -> None:
     assert colors[2, 0, 0] > colors[0, 0, 0] and colors[0, 0, 1] > colors[2, 0, 1]
     image = torch.zeros(3, 8, 8)
     assert torch.equal(overlay(image, torch.rand(2, 2), opacity=0.0), image)
+
+
+def test_total_variation_by_hand() -> None:
+    image = torch.tensor([[[[0.0, 1.0], [3.0, 3.0]]]])
+    assert total_variation(image) == (9 + 4) / 2 + (1 + 0) / 2

@@ -12,7 +12,7 @@ from vivace.base.images import read_image, resize
 from vivace.base.report import Step
 from vivace.cnn import efficientnet_lite0
 from vivace.style import LITE0, Gaze, gatys, gram_matrix, recolored, seeing
-from vivace.style.gatys import Goal, total_variation
+from vivace.style.gatys import Goal
 
 PAPER = {"center": False, "whiten": 0.0}
 
@@ -79,11 +79,6 @@ def test_the_goal_is_the_papers() -> None:
     }
     for name, mutant in mutants.items():
         assert not torch.isclose(mutant(x[None])[0], right, rtol=1e-2), name
-
-
-def test_total_variation_by_hand() -> None:
-    image = torch.tensor([[[[0.0, 1.0], [3.0, 3.0]]]])
-    assert total_variation(image) == (9 + 4) / 2 + (1 + 0) / 2
 
 
 def test_a_perfect_answer_costs_nothing() -> None:

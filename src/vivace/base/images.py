@@ -211,3 +211,8 @@ def overlay(image: Float[Tensor, "3 h w"], heat: Float[Tensor, "_ _"], *, opacit
     """A heat map in [0, 1] of any size, enlarged to the picture (3, H, W), laid over it in colour."""
     values = F.interpolate(heat[None, None], size=image.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
     return (1 - opacity) * image + opacity * heat_colors(values).to(image)
+
+
+def total_variation(images: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+    """Mean square of the steps between neighbours, down and across: what a smooth picture has little of."""
+    return images.diff(dim=2).square().mean() + images.diff(dim=3).square().mean()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
 from vivace.base.hooks import activations, find_layer
-from vivace.base.images import check_image, resize
+from vivace.base.images import check_image, resize, total_variation
 from vivace.base.progress import Step, Tell, ignore, part_of
 from vivace.style.gram import gram_matrix
 
@@ -195,11 +195,6 @@ class StyleTarget:
     def __call__(self, features: Float[Tensor, "1 c h w"]) -> Float[Tensor, ""]:
         G = gram_matrix(features - self.mean)
         return (self.root @ (G - self.A) @ self.root).square().sum() / self.size
-
-
-def total_variation(images: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-    """Mean square of the steps between neighbours, down and across."""
-    return images.diff(dim=2).square().mean() + images.diff(dim=3).square().mean()
 
 
 def recolored(image: Float[Tensor, "3 h w"], style: Float[Tensor, "3 sh sw"]) -> Float[Tensor, "3 h w"]:
