@@ -110,5 +110,6 @@ def _sizes(report: Report, maps: dict[str, Tensor], on_paper: dict[str, Field], 
     report.figure("sizes", figure, "Dotted: the picture's side.")
     share = {layer: pixels_holding(maps[layer]) / min(on_paper[layer].size[0], size) ** 2 for layer in DEEP}
     report.claim("4.6.x2", max(share[layer] for layer in DEEP[:2]), high=0.5,
-                 detail="share of the pixels seen by a unit that hold 95 % of its gradient, the largest of the first two of "
+                 detail="share of the pixels seen by a unit that hold 95 % of its gradient, the larger of the first "
+                 "two of "
                  + ", ".join(f"{part:.2f} ({layer})" for layer, part in share.items()))  # fmt: skip
