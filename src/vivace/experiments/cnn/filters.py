@@ -25,7 +25,7 @@ from vivace.experiments.plain_training import train
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-QUICK = {"each": 8, "draws": 5, "nets": 8}
+QUICK = {"each": 6, "draws": 4, "nets": 8}
 
 LAYERS = ("stem", "blocks.2.expand", "blocks.4.expand", "blocks.7.expand", "blocks.10.expand", "blocks.14.expand",
           "head")  # fmt: skip
