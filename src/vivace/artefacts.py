@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 from PIL import Image as Picture
 
 from vivace.base.drawing import PALETTE
@@ -139,6 +140,8 @@ def _drawn(curve: Curve) -> Drawing:
         if curve.log_x and len(places) <= 8:  # a handful of sizes: name them, rather than powers of ten
             axes.set_xticks(places, [number(place) for place in places])
             axes.minorticks_off()
+        elif not curve.log_x and all(place.is_integer() for place in places):  # no tick at half an epoch
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         axes.grid(alpha=0.2, color="#888888")
         if len(curve.lines) > 1:
             axes.legend(frameon=False)
