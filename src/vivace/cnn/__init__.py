@@ -49,6 +49,9 @@ from vivace.cnn.folding import for_inference as for_inference
 from vivace.cnn.fully_convolutional import FullyConvolutional as FullyConvolutional
 from vivace.cnn.fully_convolutional import ScoreMap as ScoreMap
 from vivace.cnn.fully_convolutional import convolutionalize as convolutionalize
+from vivace.cnn.fully_convolutional import fcn8s as fcn8s
+from vivace.cnn.fully_convolutional import fcn16s as fcn16s
+from vivace.cnn.fully_convolutional import fcn32s as fcn32s
 from vivace.cnn.kernels import KERNELS as KERNELS
 from vivace.cnn.kernels import apply_kernel as apply_kernel
 from vivace.cnn.kernels import box_blur as box_blur
