@@ -26,7 +26,7 @@ ARCHITECTURES = {
     "mobilenet_v2": "mobilenet",
     **dict.fromkeys((f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110)), "resnet"),
     "lenet5": "lenet",
-    **dict.fromkeys(("fcn8s", "fcn16s", "fcn32s"), "fully_convolutional"),
+    **dict.fromkeys(("fcn8s", "fcn16s", "fcn32s"), "_fcn"),
     "unet": "unet",
 }
 
