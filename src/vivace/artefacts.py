@@ -38,7 +38,9 @@ def write_artefact(artefact: Artefact, folder: Path, *, prefix: str) -> tuple[st
                 )
                 for label, image in artefact.images.items()
             ]
-            return ", ".join(names), Markup('<div class="strip">{}</div>').format(Markup("").join(cells))
+            rows = artefact.columns and f"grid-template-columns: repeat({artefact.columns}, minmax(0, 1fr))"
+            strip = Markup('<div class="strip" style="{}">{}</div>').format(rows or "", Markup("").join(cells))
+            return ", ".join(names), strip
         case Video():
             frames = [Picture.fromarray(to_uint8(frame)) for frame in artefact.frames]
             data = io.BytesIO()

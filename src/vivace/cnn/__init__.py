@@ -3,6 +3,9 @@
 from vivace.cnn._classes import class_index as class_index
 from vivace.cnn._classes import class_names as class_names
 from vivace.cnn._classes import classify as classify
+from vivace.cnn._fcn import fcn8s as fcn8s
+from vivace.cnn._fcn import fcn16s as fcn16s
+from vivace.cnn._fcn import fcn32s as fcn32s
 from vivace.cnn._imagenet import replace_head as replace_head
 from vivace.cnn._models import ARCHITECTURES as ARCHITECTURES
 from vivace.cnn._models import create_model as create_model
