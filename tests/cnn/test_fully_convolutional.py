@@ -86,5 +86,7 @@ def test_skips_add_finer_scores_and_any_size_comes_back() -> None:
 def test_what_cannot_be_made_one_is_told() -> None:
     with pytest.raises(InputError, match="no fully connected layer"):
         convolutionalize(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    with pytest.raises(InputError, match="one layer at least"):
+        FullyConvolutional(create_model("resnet20"), [], classes=2)
     with pytest.raises(InputError, match="half the size"):
         FullyConvolutional(create_model("resnet20"), ["layer1", "layer3"], classes=2)

@@ -89,6 +89,8 @@ class FullyConvolutional(nn.Module):
         self, backbone: nn.Module, layers: Sequence[str], *, classes: int, head: nn.Module | None = None
     ) -> None:
         super().__init__()
+        if not layers:
+            raise InputError("a fully convolutional network needs the name of one layer at least, to take scores from")
         self.backbone, self.layers = backbone, tuple(layers)
         self.head = nn.Identity() if head is None else head
         like = next(backbone.parameters())
