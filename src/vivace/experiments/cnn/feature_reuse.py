@@ -90,9 +90,13 @@ def _parameters(report: Report, name: str, sizes: dict[str, list[int]], errors: 
     """How many times more parameters a ResNet needs for the same accuracy (x31)."""
     figure, axes = drawing(height=3.4)
     for (kind, error), color in zip(errors.items(), (GREEN, BLUE), strict=True):
-        axes.plot(sizes[kind], error.mean(1), "o-", color=color, label=kind)
-        axes.plot(sizes[kind], error, ".", color=color, alpha=0.4)
-    axes.set(xlabel="parameters", ylabel=f"errors on {name}, %", xscale="log", yscale="log")
+        thousands = [size / 1000 for size in sizes[kind]]
+        axes.plot(thousands, error.mean(1), "o-", color=color, label=kind)
+        axes.plot(thousands, error, ".", color=color, alpha=0.4)
+    axes.set(xlabel="thousand parameters", ylabel=f"errors on {name}, %", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
     axes.legend(frameon=False)
     x = [torch.tensor(sizes[kind], dtype=torch.float64).log() for kind in WIDTHS]
     y = [errors[kind].double().clamp(min=0.1).log() for kind in WIDTHS]
