@@ -93,6 +93,8 @@ def test_the_last_enlarging_stays_bilinear_and_the_others_learn() -> None:
 def test_what_cannot_be_made_one_is_told() -> None:
     with pytest.raises(InputError, match="no fully connected layer"):
         convolutionalize(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    with pytest.raises(InputError, match="one layer at least"):
+        FullyConvolutional(create_model("resnet20"), [], classes=2)
     with pytest.raises(InputError, match="half the size"):
         FullyConvolutional(create_model("resnet20"), ["layer1", "layer3"], classes=2)
     with pytest.raises(InputError, match="at least one class"):

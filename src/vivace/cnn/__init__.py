@@ -52,6 +52,7 @@ from vivace.cnn.folding import for_inference as for_inference
 from vivace.cnn.fully_convolutional import FullyConvolutional as FullyConvolutional
 from vivace.cnn.fully_convolutional import ScoreMap as ScoreMap
 from vivace.cnn.fully_convolutional import convolutionalize as convolutionalize
+from vivace.cnn.fully_convolutional import fc_head as fc_head
 from vivace.cnn.kernels import KERNELS as KERNELS
 from vivace.cnn.kernels import apply_kernel as apply_kernel
 from vivace.cnn.kernels import box_blur as box_blur

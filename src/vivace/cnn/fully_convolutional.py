@@ -92,6 +92,8 @@ class FullyConvolutional(nn.Module):
         super().__init__()
         if classes < 1:
             raise InputError(f"a class for every pixel needs at least one class; got {classes}")
+        if not layers:
+            raise InputError("a fully convolutional network needs the name of one layer at least, to take scores from")
         self.backbone, self.layers = backbone, tuple(layers)
         self.head = nn.Identity() if head is None else head
         whole = _Maps(backbone, self.layers, self.head)
