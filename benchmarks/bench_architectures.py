@@ -1,4 +1,7 @@
-"""Architectures against torchvision's with the same weights: the forward pass, and for two a step of training."""
+"""Architectures against torchvision's with the same weights: the forward pass, and for two a step of training.
+
+And AlexNet's local response normalisation, forward and back, against torch's.
+"""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 
 import torchvision_shim  # noqa: F401
 from harness import Row, compare
-from vivace.cnn import create_model
+from vivace.cnn import LocalResponseNormalization, create_model
 
 BATCHES = {"resnet18": (1, 8), "mobilenet_v2": (1, 8), "densenet121": (1,), "alexnet": (1,)}
 TRAINED = ("resnet18", "mobilenet_v2")
@@ -35,6 +38,20 @@ def rows() -> Iterator[Row]:
             yield compare(
                 f"{name}, step of SGD, batch {count}", *steps, peer_name="torchvision", repeats=9, agree=apart
             )
+    maps = torch.rand(8, 96, 55, 55)  # after AlexNet's first convolution
+    layers = LocalResponseNormalization(), nn.LocalResponseNorm(5, alpha=5 * 1e-4, k=2.0)  # torch's alpha: of the mean
+    yield compare("local response normalisation, 8 x 96 x 55 x 55, forward and back",
+                  *(forth_and_back(layer, maps) for layer in layers), peer_name="torch", agree=apart)  # fmt: skip
+
+
+def forth_and_back(layer: nn.Module, maps: Tensor) -> Callable[[], Tensor]:
+    def step() -> Tensor:
+        given = maps.clone().requires_grad_()
+        layer(given).sum().backward()
+        assert given.grad is not None
+        return given.grad
+
+    return step
 
 
 @torch.inference_mode()

@@ -27,7 +27,7 @@ def everything() -> Report:
         "We fit $\\hat y = w^T x$ by\n\n$$w = (X^T X)^{-1} X^T y$$\n\n<script>alert(1)</script>",
     )
     report.image("cat", read_image("chelsea", max_side=200), "A cat, $x$ & <i>y</i>")
-    report.images("pair", {"a <label>": read_image("coffee", max_side=64), "tiny": torch.rand(1, 8, 8)})
+    report.images("pair", {"a <label>": read_image("coffee", max_side=64), "tiny": torch.rand(1, 8, 8)}, columns=2)
     report.curve("loss", {"train": ([1, 10], [1, 0.1]), "test": ([1, 10], [1, 0.5])}, x="step", y="loss", log_y=True)
     report.table("numbers", ["name", "value"], [["a, b", 0.123456], ['say "c"', 3]])
     report.video("film", torch.rand(3, 3, 16, 16))
@@ -65,6 +65,7 @@ def test_the_page_is_self_contained_and_nothing_breaks_out(tmp_path: Path) -> No
         and "<b>test" not in page
         and "<i>y" not in page
     )
+    assert '<div class="strip" style="grid-template-columns: repeat(2, minmax(0, 1fr))">' in page
     assert page.count("<math") >= 3 and "url(http" not in page
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))

@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 from PIL import Image as Picture
 
 from vivace.base.drawing import PALETTE
@@ -37,7 +38,9 @@ def write_artefact(artefact: Artefact, folder: Path, *, prefix: str) -> tuple[st
                 )
                 for label, image in artefact.images.items()
             ]
-            return ", ".join(names), Markup('<div class="strip">{}</div>').format(Markup("").join(cells))
+            rows = artefact.columns and f"grid-template-columns: repeat({artefact.columns}, minmax(0, 1fr))"
+            strip = Markup('<div class="strip" style="{}">{}</div>').format(rows or "", Markup("").join(cells))
+            return ", ".join(names), strip
         case Video():
             frames = [Picture.fromarray(to_uint8(frame)) for frame in artefact.frames]
             data = io.BytesIO()
@@ -139,6 +142,8 @@ def _drawn(curve: Curve) -> Drawing:
         if curve.log_x and len(places) <= 8:  # a handful of sizes: name them, rather than powers of ten
             axes.set_xticks(places, [number(place) for place in places])
             axes.minorticks_off()
+        elif not curve.log_x and all(place.is_integer() for place in places):  # no tick at half an epoch
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         axes.grid(alpha=0.2, color="#888888")
         if len(curve.lines) > 1:
             axes.legend(frameon=False)

@@ -9,14 +9,57 @@ from torch import nn
 from vivace.base.errors import InputError
 from vivace.cnn import ARCHITECTURES, create_model, replace_head
 
+OTHERS = {"lenet5": ((1, 28, 28), ()), "unet": ((3, 188, 204), (4, 20))}  # what goes in, and the pixels that come out
+OTHERS |= dict.fromkeys(("fcn8s", "fcn16s", "fcn32s"), ((3, 70, 90), (70, 90)))
+CLASSIFIERS = [name for name in ARCHITECTURES if name not in OTHERS]
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_name_makes_a_classifier_of_as_many_classes(name: str) -> None:
     with torch.device("meta"):
         model = create_model(name, classes=7).eval().to("meta")
         assert model(torch.rand(1, 3, 224, 224)).shape == (1, 7)
     heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     assert heads[-1].out_features == 7
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_takes_other_pictures_or_names_each_pixel_is_made_by_the_same_call(name: str) -> None:
+    size, pixels = OTHERS[name]
+    with torch.device("meta"):
+        model = create_model(name, classes=7).eval().to("meta")
+        assert model(torch.rand(1, *size)).shape == (1, 7, *pixels)
+    with pytest.raises(InputError, match="at least one class"):
+        create_model(name, classes=0)
+    with pytest.raises(InputError, match="weights for"):
+        create_model(name, weights="imagnet")
+
+
+def test_options_and_features_of_the_others() -> None:
+    unet = create_model("unet", classes=3, padded=True, norm=True, features=["down.1", "merge.0"]).eval()
+    lenet = create_model("lenet5", modern=True, features=["c3"])
+    with torch.no_grad():
+        assert {name: tuple(each.shape) for name, each in unet(torch.rand(1, 3, 32, 48)).items()} == {
+            "down.1": (1, 128, 16, 24), "merge.0": (1, 64, 32, 48)}  # fmt: skip
+        assert lenet(torch.rand(2, 1, 28, 28))["c3"].shape == (2, 16, 10, 10)
+
+
+@pytest.mark.parametrize("layers", [["backbone.features.4"], ["backbone.features.4", "scores.2"], ["enlarge.1"]])
+def test_features_of_a_network_that_looks_into_another(layers: list[str]) -> None:
+    """FCN stops its backbone early by itself; that must not be taken for the end of the features, nor the reverse."""
+    with torch.device("meta"):
+        maps = create_model("fcn8s", features=layers).eval().to("meta")(torch.rand(1, 3, 64, 64))
+    assert list(maps) == layers
+
+
+def test_fcn_has_the_papers_134_million_weights() -> None:
+    with torch.device("meta"):
+        model = create_model("fcn8s", classes=21)
+    convolutions, fc6, fc7 = 14_714_688, 4096 * (7 * 7 * 512 + 1), 4096 * (4096 + 1)
+    scores = 21 * (256 + 1 + 512 + 1 + 4096 + 1)
+    enlarging = 21 * 21 * (4 * 4 + 4 * 4 + 16 * 16)
+    found = sum(weight.numel() for weight in model.parameters())
+    assert found == convolutions + fc6 + fc7 + scores + enlarging
 
 
 def test_an_unknown_name_or_layer_is_told_with_the_nearest() -> None:

@@ -228,5 +228,7 @@ def test_classify_is_sorted_and_says_what_is_wrong(model: EfficientNetLite) -> N
     assert all(row == sorted(row, key=lambda answer: -answer[1]) for row in answers)
     with pytest.raises(InputError, match="32 x 32"):
         classify(model, torch.rand(1, 3, 31, 64))
+    with pytest.raises(InputError, match="1000 classes"):
+        classify(model, torch.rand(1, 3, 32, 32), top=1001)
     with pytest.raises(InputError, match="NaN"):
         classify(model, torch.full((1, 3, 64, 64), torch.nan))

@@ -83,8 +83,19 @@ def test_skips_add_finer_scores_and_any_size_comes_back() -> None:
         assert torch.allclose(model(torch.rand(1, 3, 32, 32))[..., 4:-4, 4:-4], torch.tensor(2.0))
 
 
+def test_the_last_enlarging_stays_bilinear_and_the_others_learn() -> None:
+    model = FullyConvolutional(create_model("resnet20"), ["layer1", "layer2", "layer3"], classes=2)
+    assert [layer.weight.requires_grad for layer in model.enlarge] == [False, True, True]
+    model(torch.rand(1, 3, 32, 32)).sum().backward()
+    assert model.scores[0].weight.grad is not None
+
+
 def test_what_cannot_be_made_one_is_told() -> None:
     with pytest.raises(InputError, match="no fully connected layer"):
         convolutionalize(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    with pytest.raises(InputError, match="one layer at least"):
+        FullyConvolutional(create_model("resnet20"), [], classes=2)
     with pytest.raises(InputError, match="half the size"):
         FullyConvolutional(create_model("resnet20"), ["layer1", "layer3"], classes=2)
+    with pytest.raises(InputError, match="at least one class"):
+        FullyConvolutional(create_model("resnet20"), ["layer1"], classes=0)

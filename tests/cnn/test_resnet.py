@@ -244,6 +244,8 @@ def test_bad_input() -> None:
         CifarResNet(depth=2)
     with pytest.raises(InputError, match="cifar10"):
         resnet20(weights="imagenet")
+    with pytest.raises(InputError, match="of the residual network"):
+        resnet20(weights="cifar10", residual=False)
     with pytest.raises(InputError, match="resnet56"):
         create_model("resnet56", weights="cifar10")
     with pytest.raises(InputError, match="at least one class"):

@@ -78,5 +78,11 @@ def test_sizes_that_do_not_fit_are_told() -> None:
         UNet(2, width=2, depth=1)(torch.rand(1, 3, 25, 24))
     with pytest.raises(InputError, match="tiles would not fit"):
         tiled(UNet(2, width=2, depth=1, padded=True), torch.rand(1, 3, 24, 24))
+    with pytest.raises(InputError, match=r"tile=50 is not one of them, tile=52 is"):
+        tiled(UNet(2, width=2, depth=4), torch.rand(1, 3, 300, 300), tile=50)
+    with pytest.raises(InputError, match=r"tile=0 is not one of them, tile=4 is"):
+        tiled(UNet(2, width=2, depth=1), torch.rand(1, 3, 24, 24), tile=0)
+    with pytest.raises(InputError, match="pixels to mirror"):
+        tiled(UNet(2, width=2, depth=1), torch.rand(1, 3, 6, 24), tile=20)
     with pytest.raises(InputError, match="no U-Net"):
         UNet(0)

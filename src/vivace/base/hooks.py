@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, TypeGuard
 
@@ -74,15 +74,20 @@ def activations(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> li
     """
     modules = [find_layer(model, layer) for layer in layers]
     found: dict[nn.Module, Tensor] = {}
+    enough = _Enough()  # ours: a model may look into a part of itself in the same way
 
     def keep(module: nn.Module, output: Tensor) -> Tensor:
         found[module] = output
         if len(found) == len(set(modules)):
-            raise _Enough
+            raise enough
         return output.clone()  # what works in place from here on doesn't reach ours
 
-    with hooked(modules, keep), suppress(_Enough):
-        model(images)
+    try:
+        with hooked(modules, keep):
+            model(images)
+    except _Enough as stop:
+        if stop is not enough:
+            raise
     missed = [layer for layer, module in zip(layers, modules, strict=True) if module not in found]
     if missed:
         raise InputError(f"the model never ran its layer {_names(missed)}")

@@ -76,11 +76,12 @@ class Image:
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures side by side, each with a label; they may differ in size."""
+    """Pictures side by side, each with a label; they may differ in size. `columns` in a row, or as many as fit."""
 
     name: str
     images: Mapping[str, Float[Tensor, "_ _ _"]]
     caption: str = ""
+    columns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ class Report:
     def image(self, name: str, image: Tensor, caption: str = "") -> None:
         self.add(Image(name, image.detach().cpu(), caption))
 
-    def images(self, name: str, images: Mapping[str, Tensor], caption: str = "") -> None:
-        self.add(Images(name, {label: image.detach().cpu() for label, image in images.items()}, caption))
+    def images(self, name: str, images: Mapping[str, Tensor], caption: str = "", *, columns: int | None = None) -> None:
+        self.add(Images(name, {label: image.detach().cpu() for label, image in images.items()}, caption, columns))
 
     def video(self, name: str, frames: Tensor, fps: float = 12.0, caption: str = "") -> None:
         self.add(Video(name, frames.detach().cpu(), fps, caption))

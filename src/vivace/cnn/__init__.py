@@ -3,6 +3,9 @@
 from vivace.cnn._classes import class_index as class_index
 from vivace.cnn._classes import class_names as class_names
 from vivace.cnn._classes import classify as classify
+from vivace.cnn._fcn import fcn8s as fcn8s
+from vivace.cnn._fcn import fcn16s as fcn16s
+from vivace.cnn._fcn import fcn32s as fcn32s
 from vivace.cnn._imagenet import replace_head as replace_head
 from vivace.cnn._models import ARCHITECTURES as ARCHITECTURES
 from vivace.cnn._models import create_model as create_model
@@ -49,6 +52,7 @@ from vivace.cnn.folding import for_inference as for_inference
 from vivace.cnn.fully_convolutional import FullyConvolutional as FullyConvolutional
 from vivace.cnn.fully_convolutional import ScoreMap as ScoreMap
 from vivace.cnn.fully_convolutional import convolutionalize as convolutionalize
+from vivace.cnn.fully_convolutional import fc_head as fc_head
 from vivace.cnn.kernels import KERNELS as KERNELS
 from vivace.cnn.kernels import apply_kernel as apply_kernel
 from vivace.cnn.kernels import box_blur as box_blur

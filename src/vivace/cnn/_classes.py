@@ -31,6 +31,8 @@ def classify(model: nn.Module, images: Float[Tensor, "b 3 h w"], *, top: int = 5
     check_image(images)
     if min(images.shape[-2:]) < 32:
         raise InputError(f"a picture to classify has at least 32 x 32 pixels; this one has {tuple(images.shape[-2:])}")
+    if not 1 <= top <= len(class_names()):
+        raise InputError(f"there are {len(class_names())} classes: top is 1 to that many; got {top}")
     values, indices = model(images).softmax(1).topk(top)
     names = class_names()
     return [

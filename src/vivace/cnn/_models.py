@@ -25,6 +25,9 @@ ARCHITECTURES = {
     **dict.fromkeys((f"efficientnet_lite{scale}" for scale in range(5)), "efficientnet_lite"),
     "mobilenet_v2": "mobilenet",
     **dict.fromkeys((f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110)), "resnet"),
+    "lenet5": "lenet",
+    **dict.fromkeys(("fcn8s", "fcn16s", "fcn32s"), "_fcn"),
+    "unet": "unet",
 }
 
 
@@ -34,9 +37,15 @@ def create_model(name: str, *, classes: int | None = None, weights: str | None =
 
         create_model("resnet50", classes=10)                                # pictures (B, 3, H, W) -> logits (B, 10)
         create_model("resnet50", weights="imagenet", features=["layer2"])   # -> {"layer2": (B, 512, H / 8, W / 8)}
+        create_model("unet", classes=5, padded=True)                        # pictures -> logits (B, 5, H, W)
 
-    classes: how many logits, without it as many as the architecture was made for (1000, or CIFAR-10's 10); with weights
-        made for another number, the last layer is new and untrained
+    Most classify photographs of 224 x 224 or so; LeNet-5 takes grey digits (B, 1, 28, 28), the smaller ResNets and
+    DenseNet-40 are for 32 x 32, and U-Net and the FCNs give logits for each pixel.
+
+    classes: how many logits, without it as many as the architecture was made for (1000; 10 for digits and CIFAR-10; 21
+        and 2 for FCN and U-Net); with weights made for another number, the last layer is new and untrained
+    weights: what it was trained on, "imagenet" or "cifar10"; of an FCN, what its VGG-16 was. None are published of
+        LeNet-5 and U-Net
     features: the dotted names of layers; the model then gives their maps, and computes nothing beyond them
     options: what the architecture's own function takes besides
     """

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vivace.base.errors import InputError
+from vivace.base.errors import InputError, unknown
 from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built
 
@@ -120,8 +120,10 @@ class DenseNet(nn.Module):
         if growth < 1 or not blocks or min(blocks) < 1 or bottleneck < 0 or not 0 < compression <= 1:
             raise InputError(f"no DenseNet of growth {growth}, blocks {tuple(blocks)}, bottleneck {bottleneck} and "
                              f"compression {compression}: layers and growth from 1, compression in (0, 1]")  # fmt: skip
+        if stem not in STEMS:
+            raise unknown("stem", stem, STEMS)
         self.normalization = Normalization()
-        self.features = nn.Sequential(_imagenet_stem(stem_maps) if stem == "imagenet" else _cifar_stem(stem_maps))
+        self.features = nn.Sequential(STEMS[stem](stem_maps))
         maps = stem_maps
         for number, layers in enumerate(blocks, start=1):
             block = DenseBlock()
@@ -154,6 +156,9 @@ def _imagenet_stem(maps: int) -> OrderedDict[str, nn.Module]:
 
 def _cifar_stem(maps: int) -> OrderedDict[str, nn.Module]:
     return OrderedDict(conv0=nn.Conv2d(3, maps, 3, padding=1, bias=False))
+
+
+STEMS = {"imagenet": _imagenet_stem, "cifar": _cifar_stem}
 
 
 def densenet121(*, classes: int = 1000, weights: Weights = None, memory_efficient: bool = False, tell: Tell = ignore

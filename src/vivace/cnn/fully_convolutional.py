@@ -1,9 +1,9 @@
 """Fully convolutional network: a classifier made to answer at every place, and brought back to the picture's size.
 
-Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation" (2015), sections 3.1, 4.2.
+Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation" (2015), sections 3.1, 4.2, 4.3.
 In: pictures (B, 3, H, W), RGB, [0, 1]. Out: a score map (B, classes, h, w), or logits (B, classes, H, W) at full size.
 Departs from the paper: pictures are padded to a multiple of the largest stride and the logits cut, in place of a border
-of 100 zeros; skips work on any backbone; all enlarging is learned, the last one too.
+of 100 zeros; skips work on any backbone.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vivace.base.cost import run_on_shapes
 from vivace.base.errors import InputError
 from vivace.base.hooks import activations, evaluating, find_layer, hooked
 
@@ -89,18 +90,21 @@ class FullyConvolutional(nn.Module):
         self, backbone: nn.Module, layers: Sequence[str], *, classes: int, head: nn.Module | None = None
     ) -> None:
         super().__init__()
+        if classes < 1:
+            raise InputError(f"a class for every pixel needs at least one class; got {classes}")
+        if not layers:
+            raise InputError("a fully convolutional network needs the name of one layer at least, to take scores from")
         self.backbone, self.layers = backbone, tuple(layers)
         self.head = nn.Identity() if head is None else head
-        like = next(backbone.parameters())
-        probe = torch.zeros(1, 3, 256, 256, device=like.device, dtype=like.dtype)
-        with torch.no_grad(), evaluating(backbone), evaluating(self.head):
-            maps = activations(backbone, probe, self.layers)
-            maps[-1] = self.head(maps[-1])
+        whole = _Maps(backbone, self.layers, self.head)
+        with torch.no_grad(), evaluating(whole):
+            maps = run_on_shapes(whole, torch.empty(1, 3, 256, 256, device="meta"))
         self.strides = [256 // m.shape[-1] for m in maps]
         if any(2 * fine != coarse for fine, coarse in zip(self.strides, self.strides[1:], strict=False)):
             raise InputError(f"each layer must have half the size of the one before; these have strides {self.strides}")
         scores = [nn.Conv2d(m.shape[1], classes, 1) for m in maps]
         self.enlarge = nn.ModuleList(bilinear(classes, factor) for factor in (self.strides[0], *[2] * (len(maps) - 1)))
+        self.enlarge[0].requires_grad_(False)  # section 4.3: the last stays bilinear, the others learn
         for layer in scores:  # section 4.2: a new skip begins by changing nothing
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -118,6 +122,18 @@ class FullyConvolutional(nn.Module):
         for level in reversed(range(len(maps) - 1)):
             total = self.enlarge[level + 1](total) + self.scores[level](maps[level])
         return self.enlarge[0](total)
+
+
+class _Maps(nn.Module):
+    """The layers' maps, the last as the head makes it."""
+
+    def __init__(self, backbone: nn.Module, layers: Sequence[str], head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.layers, self.head = backbone, layers, head
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        *finer, coarsest = activations(self.backbone, images, self.layers)
+        return [*finer, self.head(coarsest)]
 
 
 def bilinear(channels: int, factor: int) -> nn.ConvTranspose2d:

@@ -8,7 +8,7 @@ weights start as in torchvision, whose parameter names these are; `reduction` be
 """
 
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -85,6 +85,8 @@ class MobileNetV2(nn.Module):
         super().__init__()
         if not 0.05 <= width <= 10:
             raise InputError(f"the width multiplies the channels by 0.05 to 10; got {width:g}")
+        if reduction not in get_args(Reduction):
+            raise InputError(f"maps are {', '.join(map(str, get_args(Reduction)))} times smaller; got {reduction}")
         self.normalization = Normalization()
         halve_from = 32 // reduction  # a stride of 2 that takes the reduction to this or less is left out
         reached = 2

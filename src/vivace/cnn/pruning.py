@@ -10,14 +10,14 @@ tuned by layer; zeros are counted as stored with a bit each, not as distances in
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from vivace.base.errors import InputError
+from vivace.base.errors import InputError, unknown
 
 Scope = Literal["global", "layer"]
 
@@ -32,6 +32,8 @@ def prune_magnitude(model: nn.Module, share: float, *, scope: Scope = "global") 
     """
     if not 0 <= share <= 1:
         raise InputError(f"the share of weights to prune is 0 to 1; got {share}")
+    if scope not in get_args(Scope):
+        raise unknown("scope", scope, get_args(Scope))
     layers = _layers(model)
     with torch.no_grad():
         weights = [layer.weight.detach() for layer in layers]

@@ -209,7 +209,7 @@ def resnet152(*, classes: int = 1000, weights: Weights = None, zero_init_residua
 def resnet20(*, classes: int = 10, weights: Weights = None, residual: bool = True, zero_init_residual: bool = False,
              tell: Tell = ignore) -> CifarResNet:  # fmt: skip
     """ResNet-20 for 32 x 32 pictures: with CIFAR-10's weights ("cifar10") in evaluation mode, or untrained."""
-    return _cifar(20, classes, weights, residual or weights is not None, zero_init_residual, tell)
+    return _cifar(20, classes, weights, residual, zero_init_residual, tell)
 
 
 def resnet32(*, classes: int = 10, weights: Weights = None, residual: bool = True, zero_init_residual: bool = False
@@ -237,5 +237,7 @@ def resnet110(*, classes: int = 10, weights: Weights = None, residual: bool = Tr
 
 
 def _cifar(depth: int, classes: int, weights: Weights, residual: bool, zero: bool, tell: Tell = ignore) -> CifarResNet:
+    if weights is not None and not residual:
+        raise InputError(f"trained weights are of the residual network; residual=False is untrained, not {weights!r}")
     build = partial(CifarResNet, depth=depth, residual=residual, zero_init_residual=zero)
     return built(build, f"resnet{depth}", classes=classes, weights=weights, tell=tell)

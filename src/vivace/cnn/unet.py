@@ -89,13 +89,19 @@ def tiled(model: UNet, images: Float[Tensor, "b c h w"], *, tile: int = 388) -> 
     """The logits of pictures of any size, tile by tile, with mirrored borders: figure 2's overlap-tile strategy.
 
     Each tile goes in with the margin that it loses, so that without padding in the model the tiles fit seamlessly; as
-    much memory as one tile needs. InputError for a model with padding, whose tiles would show, and where a picture is
-    not larger than the margin that is mirrored.
+    much memory as one tile needs. InputError for a model with padding, whose tiles would show, for a tile that it can't
+    give, and where a picture is not larger than the margin that is mirrored.
     """
     if model.padded:
         raise InputError("a U-Net with padding takes any size as it is; its tiles would not fit together")
     height, width = images.shape[-2:]
     margin = model.margin
+    fits = model.fitting(tile + 2 * margin) - 2 * margin
+    if tile != fits:
+        raise InputError(
+            f"a U-Net of depth {model.depth} gives tiles of {model.fitting(0) - 2 * margin} and every "
+            f"{2**model.depth} pixels on; tile={tile} is not one of them, tile={fits} is"
+        )
     bottom, right = (margin + -side % tile for side in (height, width))
     if max(bottom, right) >= min(height, width):
         raise InputError(

@@ -8,12 +8,12 @@ start as He et al. (2015) have it, not as N(0, 0.01).
 """
 
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vivace.base.errors import unknown
+from vivace.base.errors import InputError, unknown
 from vivace.base.progress import Tell, ignore
 from vivace.cnn._imagenet import Normalization, Weights, built
 
@@ -32,6 +32,10 @@ class VGG(nn.Module):
 
     def __init__(self, *, depth: Literal[11, 13, 16, 19] = 19, pooling: Pooling = "max", classes: int = 1000) -> None:
         super().__init__()
+        if depth not in STAGES:
+            raise InputError(f"a VGG has {', '.join(map(str, STAGES))} layers with weights; got depth={depth}")
+        if pooling not in get_args(Pooling):
+            raise unknown("pooling", pooling, get_args(Pooling))
         self.normalization = Normalization()
         layers: list[nn.Module] = []
         self.names: dict[str, str] = {}

@@ -17,6 +17,7 @@ from vivace.cnn import efficientnet_lite0, head_inputs
 PHOTOGRAPHS = ("brick", "grass", "gravel", "chelsea", "coffee", "astronaut", "china", "flower", "rocket", "coins")
 
 DataSet = Literal["auto", "cifar10", "digits"]
+DIGITS = "scikit-learn's digits"
 
 
 def faces() -> Labelled:
@@ -46,7 +47,7 @@ def to_learn(dataset: DataSet, *, each: int | None = None, tell: Tell = ignore) 
     train = digits("train")
     if each is not None:
         train = train.first_of_each(each)
-    return "scikit-learn's digits", train, digits("test")
+    return DIGITS, train, digits("test")
 
 
 def in_colour(given: Labelled) -> Labelled:

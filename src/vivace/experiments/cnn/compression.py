@@ -111,15 +111,11 @@ def _draw(report: Report, name: str, teacher: nn.Module, base: float, lines: dic
             if way != "pruned, trained on":
                 axes.annotate(str(label), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7, color=color)
     axes.axhline(base, color="#888888", linewidth=0.8, linestyle=":")
-    axes.set(
-        xlabel="KiB that the network takes",
-        ylabel=f"wrong on {name}, %",
-        xscale="log",
-        yscale="symlog",
-        ylim=(-0.3, 110),
-    )
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xticks([10, 20, 50, 100, 200, 500])
+    least = min(error for _, errors in lines.values() for error in errors)
+    axes.set(xlabel="KiB that the network takes", ylabel=f"wrong on {name}, %", xscale="log", yscale="symlog")
+    axes.set_xticks([10, 20, 50, 100, 200, 500], [10, 20, 50, 100, 200, 500])
+    axes.set_yticks([0, 1, 2, 5, 10, 20, 50, 100], [0, 1, 2, 5, 10, 20, 50, 100])
+    axes.set_ylim(-0.3 if least < 2 else least / 2, 110)
     axes.minorticks_off()
     axes.legend(frameon=False)
     report.figure("bytes", figure, "Beside the points: the share of zeros, or the bits of a number. Dotted: the whole "

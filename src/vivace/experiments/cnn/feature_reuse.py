@@ -16,12 +16,12 @@ from vivace.base.report import Report, Tell, ignore, part_of
 from vivace.cnn import CifarResNet, DenseNet
 from vivace.cnn.densenet import DenseBlock, DenseLayer
 from vivace.experiments.classifier import Recipe, accuracy, train_classifier
-from vivace.experiments.labelled_pictures import DataSet, in_colour, to_learn
+from vivace.experiments.labelled_pictures import DIGITS, DataSet, in_colour, to_learn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-QUICK = {"dataset": "digits", "scale": 1}
+QUICK = {"scale": 1}
 
 WIDTHS = {"DenseNet": (1, 2, 4), "ResNet": (2, 3, 4)}  # new maps of each layer; maps of the first stage
 BLOCKS = (3, 3)
@@ -42,14 +42,14 @@ BUILD: dict[str, Callable[[int], nn.Module]] = {"DenseNet": _densenet, "ResNet":
 
 
 @checked
-def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 100,
+def run(*, dataset: DataSet = "digits", each: Annotated[int, Ge(10), Le(5000)] = 100,
         scale: Annotated[int, Ge(1), Le(16)] = 2, epochs: Annotated[int, Ge(1), Le(200)] = 8,
         runs: Annotated[int, Ge(2), Le(20)] = 2, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """A DenseNet cannot do without its older maps; what they save in parameters.
 
-    vivace run feature_reuse        3 min on two cores; cut to the newest maps, a trained net names digits by chance
+    vivace run feature_reuse        30 s on two cores; cut to the newest maps, a trained net names 26 % of digits
 
-    dataset: what is learnt: cifar10, scikit-learn's digits, or auto: CIFAR-10 if it is there
+    dataset: what is learnt: digits (scikit-learn's, of which the claims speak), cifar10 (3 min), or auto: it if there
     each: pictures of each class to learn from
     scale: how many times as many maps as for the smallest nets, which are enough for the digits
     epochs: passes over them
@@ -82,7 +82,7 @@ def run(*, dataset: DataSet = "auto", each: Annotated[int, Ge(10), Le(5000)] = 1
                 trained += [model] if kind == "DenseNet" and width == widths[-1] else []
             sizes[kind].append(sum(weight.numel() for weight in model.parameters()))
     _parameters(report, name, sizes, errors)
-    _cut(report, trained, test)
+    _cut(report, name, trained, test)
     return report
 
 
@@ -90,22 +90,29 @@ def _parameters(report: Report, name: str, sizes: dict[str, list[int]], errors: 
     """How many times more parameters a ResNet needs for the same accuracy (x31)."""
     figure, axes = drawing(height=3.4)
     for (kind, error), color in zip(errors.items(), (GREEN, BLUE), strict=True):
-        axes.plot(sizes[kind], error.mean(1), "o-", color=color, label=kind)
-        axes.plot(sizes[kind], error, ".", color=color, alpha=0.4)
-    axes.set(xlabel="parameters", ylabel=f"errors on {name}, %", xscale="log", yscale="log")
+        thousands = [size / 1000 for size in sizes[kind]]
+        axes.plot(thousands, error.mean(1), "o-", color=color, label=kind)
+        axes.plot(thousands, error, ".", color=color, alpha=0.4)
+    axes.set(xlabel="thousand parameters", ylabel=f"errors on {name}, %", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
     axes.legend(frameon=False)
-    report.figure("parameters", figure, "Small dots: each training; large ones: their mean.")
     x = [torch.tensor(sizes[kind], dtype=torch.float64).log() for kind in WIDTHS]
     y = [errors[kind].double().clamp(min=0.1).log() for kind in WIDTHS]
     dx, dy = (torch.cat([part - part.mean() for part in parts]) for parts in (x, [each.mean(1) for each in y]))
     slope = dx @ dy / dx.square().sum()  # of both kinds' lines
     ratios = ((y[0].mean(0) - y[1].mean(0)) / slope + x[1].mean() - x[0].mean()).exp()
+    report.figure("parameters", figure, "Small dots: each training; large ones: their mean. At the same accuracy a "
+                  f"ResNet has {float(ratios.mean()):.1f} times the parameters of a DenseNet.")  # fmt: skip
+    if name != DIGITS:
+        return  # the claims name their data
     report.claim("4.3.x31", ratios.mean(), spread=float(ratios.std()) / len(ratios) ** 0.5, low=3, unit="times",
                  detail="a ResNet's parameters to those of a DenseNet of the same accuracy: the distance between two "
                  "parallel lines through log error over log parameters; mean of the runs")  # fmt: skip
 
 
-def _cut(report: Report, trained: list[nn.Module], test: Labelled) -> None:
+def _cut(report: Report, name: str, trained: list[nn.Module], test: Labelled) -> None:
     """Weights by the layer that they come from, and what is lost without them (x32)."""
     ways: dict[str, Callable[[int], slice]] = {
         "all": lambda _: slice(0, 0),
@@ -121,8 +128,10 @@ def _cut(report: Report, trained: list[nn.Module], test: Labelled) -> None:
     report.figure("weights", _weights(trained[0]), "As figure 5 of the paper: mean size of the weights with which a "
                   "layer (column) takes in the maps of an earlier one (row), over the column's largest.")  # fmt: skip
     lost = right["all"] - right["with the newest only"]
-    report.claim("4.3.x32", lost.mean(), low=10, spread=float(lost.std()) / len(lost) ** 0.5, unit="points",
-                 detail="accuracy lost when each layer of a trained DenseNet gets the newest maps only")  # fmt: skip
+    if name == DIGITS:
+        report.claim("4.3.x32", lost.mean(), low=10, spread=float(lost.std()) / len(lost) ** 0.5, unit="points",
+                     detail="accuracy lost when each layer of a trained DenseNet gets the newest maps "
+                     "only")  # fmt: skip
 
 
 def _by_source(model: nn.Module) -> list[list[tuple[Tensor, ...]]]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -15,6 +15,7 @@ from vivace.base.parameters import FilePath, Seed, checked
 from vivace.base.report import Report, Tell, ignore
 from vivace.base.tables import diabetes
 from vivace.experiments.least_squares import apart, compared_rows, settled, standard, stations, with_twin
+from vivace.experiments.operations import operations
 from vivace.experiments.parts import in_turn
 from vivace.experiments.timing import exponent_of, quickest
 from vivace.learning import LinearRegression, Ridge, gradient_descent, mse, mse_gradient
@@ -69,12 +70,9 @@ def _two_ways(report: Report, A: np.ndarray, b: np.ndarray, steps: int) -> None:
     paths = {f"step size {factor:g}/L": stations(ones, b + 1, at, step_size=factor / L) for factor in (0.1, 1, 1.9)}
     lstsq = np.linalg.lstsq(ones, b + 1)[0]
     best = min(mse(ones, b + 1, w) for w in (lstsq, *(path[-1] for path in paths.values())))
-    report.claim(
-        "1.4.c1",
-        mse(ones, b + 1, closed) - best,
-        high=1e-9,
-        detail=f"MSE of the closed form, less the smallest that lstsq and {steps:,} steps of descent reach",
-    )
+    report.claim("1.4.c1", mse(ones, b + 1, closed) - best, high=1e-9,
+                 detail=f"MSE of the closed form, less the smallest that lstsq and {steps:,} steps of descent "
+                 "reach")  # fmt: skip
     lines = {name: (at, [max(mse(ones, b + 1, w) - best, 1e-16) for w in path]) for name, path in paths.items()}
     report.curve(
         "descent",
@@ -149,18 +147,11 @@ def _exactness(report: Report) -> None:
         for name, w in zip(errors, (np.linalg.inv(G) @ (V.T @ y), cholesky, model.coef_), strict=True):
             errors[name].append(float(np.abs(w - 1).max()))
     switch = degrees[solvers.index("lstsq")]
-    report.claim(
-        "1.4.c6",
-        errors["inverse of X^T X"][-1],
-        high=1e-6,
-        detail="degree 12 on 50 points of [0, 1], all coefficients 1: largest error of the textbook formula",
-    )
-    report.claim(
-        "1.4.x3",
-        errors["LinearRegression"][-1],
-        high=1e-6,
-        detail="the same, by singular values of X, which LinearRegression turns to by itself",
-    )
+    report.claim("1.4.c6", errors["inverse of X^T X"][-1], high=1e-6,
+                 detail="degree 12 on 50 points of [0, 1], all coefficients 1: largest error of the textbook "
+                 "formula")  # fmt: skip
+    report.claim("1.4.x3", errors["LinearRegression"][-1], high=1e-6,
+                 detail="the same, by singular values of X, which LinearRegression turns to by itself")  # fmt: skip
     lines = {name: (degrees, np.maximum(values, 1e-16)) for name, values in errors.items()}
     report.curve(
         "exactness",
@@ -187,12 +178,9 @@ def _stream(report: Report, A: np.ndarray, b: np.ndarray) -> None:
             seen.append(end)
             ours.append(max(apart(model.predict(A), whole), 1e-16))
             sgd.append(apart(A @ w, whole))
-    report.claim(
-        "1.4.c7",
-        ours[-1],
-        low=1e-3,
-        detail=f"in {len(ends) - 1} batches: relative distance of predictions from a fit to all rows at once",
-    )
+    report.claim("1.4.c7", ours[-1], low=1e-3,
+                 detail=f"in {len(ends) - 1} batches: relative distance of predictions from a fit to all rows at "
+                 "once")  # fmt: skip
     report.curve(
         "stream",
         {"accumulated products (partial_fit)": (seen, ours), "one gradient step a batch": (seen, sgd)},
@@ -212,23 +200,14 @@ def _rows(report: Report, samples: int, generator: np.random.Generator) -> None:
     y = t[drawn]
     counts = [samples // 4, samples // 2, samples]
     times = quickest([partial(LinearRegression().fit, X[:n], y[:n]) for n in counts])
-    report.claim(
-        "1.4.x1",
-        exponent_of(counts, times),
-        low=2.5,
-        high=3.5,
-        detail=f"exponent of the processor time to fit {counts[0]:,} to {samples:,} rows of 10 features",
-    )
+    report.claim("1.4.x1", exponent_of(counts, times), low=2.5, high=3.5,
+                 detail=f"exponent of the processor time to fit {counts[0]:,} to {samples:,} rows of 10 "
+                 "features")  # fmt: skip
 
     ns = [1000, 2000, 4000, 8000]
-    flops = [_operations(X[:n], y[:n]) for n in ns]
-    report.claim(
-        "1.4.c3",
-        exponent_of(ns, flops),
-        low=1.5,
-        high=2.5,
-        detail="exponent in n of the counted operations of one step, 10 features",
-    )
+    flops = [operations(_step, X[:n], y[:n]) for n in ns]
+    report.claim("1.4.c3", exponent_of(ns, flops), low=1.5, high=2.5,
+                 detail="exponent in n of the counted operations of one step, 10 features")  # fmt: skip
 
     rows: list[list[object]] = []
     free = generator.normal(size=X.shape)
@@ -242,13 +221,9 @@ def _rows(report: Report, samples: int, generator: np.random.Generator) -> None:
         walked, descent = _walk(design, targets, goal=1.001 * least)
         rows.append([f"{name} features", direct, descent, walked])
         if design is X:
-            report.claim(
-                "1.4.c4",
-                direct / descent,
-                low=1,
-                detail=f"{samples:,} rows, 10 features: time of the closed form over descent's to 0.1 % above "
-                f"the least MSE ({walked} steps)",
-            )
+            report.claim("1.4.c4", direct / descent, low=1,
+                         detail=f"{samples:,} rows, 10 features: time of the closed form over descent's to 0.1 % above "
+                         f"the least MSE ({walked} steps)")  # fmt: skip
     report.table(
         "race",
         ["design", "closed form, s", "descent to within 0.1 %, s", "steps"],
@@ -299,6 +274,10 @@ def _solve(G: np.ndarray) -> None:
     linalg.cho_solve(linalg.cho_factor(G, lower=True, check_finite=False), G[0], check_finite=False)
 
 
+def _step(X: np.ndarray, y: np.ndarray) -> None:
+    gradient_descent(X, y, steps=1, step_size=0.1)
+
+
 def _walk(X: np.ndarray, y: np.ndarray, *, goal: float, most: int = 5000) -> tuple[int, float]:
     """Steps and processor seconds of descent from zero until the MSE is `goal`; its step size 1/L is a present."""
     step_size = len(X) / (2 * float(linalg.eigvalsh(X.T @ X)[-1]))
@@ -309,23 +288,3 @@ def _walk(X: np.ndarray, y: np.ndarray, *, goal: float, most: int = 5000) -> tup
         w -= step_size * (2 / len(y)) * (X.T @ residual)
         steps += 1
     return steps, time.process_time() - began
-
-
-class _Counted(np.ndarray):
-    """An array that counts the operations it takes part in."""
-
-    count = 0
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        plain = [value.view(np.ndarray) if isinstance(value, _Counted) else value for value in inputs]
-        result = np.asarray(getattr(ufunc, method)(*plain, **kwargs))
-        terms = 2 * np.shape(plain[0])[-1] if ufunc is np.matmul else 1
-        _Counted.count += terms * result.size
-        return result.view(_Counted)
-
-
-def _operations(X: np.ndarray, y: np.ndarray) -> int:
-    """Additions and multiplications of one step of `gradient_descent`."""
-    _Counted.count = 0
-    gradient_descent(X.view(_Counted), y, steps=1, step_size=0.1)
-    return _Counted.count

@@ -98,15 +98,9 @@ def _light(report: Report, source: ImagePath, size: int, degree: int) -> None:
         "x and y run from -1 to 1, left to right and top to bottom.",
     )
 
-    report.claim(
-        "1.6.c1",
-        len(PolynomialFeatures(2).fit(X).powers_),
-        low=6,
-        high=6,
-        unit="terms",
-        detail="counted for degree 2 in two variables; by C(d + p, p) it is "
-        f"{comb(4, 2)}, and for 10 variables of degree 3 {comb(13, 3)}",
-    )
+    report.claim("1.6.c1", len(PolynomialFeatures(2).fit(X).powers_), low=6, high=6, unit="terms",
+                 detail="counted for degree 2 in two variables; by C(d + p, p) it is "
+                 f"{comb(4, 2)}, and for 10 variables of degree 3 {comb(13, 3)}")  # fmt: skip
     report.claim("1.6.x1", after / before, high=0.5, detail="unevenness of the light that is left, as a share")
     rng = np.random.default_rng(0)
     moved = [
@@ -115,13 +109,9 @@ def _light(report: Report, source: ImagePath, size: int, degree: int) -> None:
     ]
     lstsq = np.linalg.lstsq(A[bright], z[bright])[0]
     hessian = max(np.abs(m).max() for m in moved) / np.abs(A.T @ A / len(A)).max()
-    report.claim(
-        "1.6.c2",
-        max(hessian, float(np.abs(w - lstsq).max())),
-        high=1e-8,
-        detail="the larger of: how far the Hessian (2/n) A^T A moves over 10 random places, and how far the "
-        "normal equation's weights are from lstsq's",
-    )
+    report.claim("1.6.c2", max(hessian, float(np.abs(w - lstsq).max())), high=1e-8,
+                 detail="the larger of: how far the Hessian (2/n) A^T A moves over 10 random places, and how far the "
+                 "normal equation's weights are from lstsq's")  # fmt: skip
 
 
 def _places(grey: Float[Tensor, "h w"]) -> Float[np.ndarray, "n 2"]:
@@ -178,34 +168,19 @@ def _degrees(report: Report, repeats: int, seed: int) -> None:
             penalised[r, i] = np.mean((_polynomial(degree, PENALTY).fit(x, y).predict(new) - targets) ** 2)
             clean[r, i] = np.mean((_polynomial(degree).fit(x, exact).predict(new) - _truth(new)) ** 2)
     rise = np.diff(train, axis=1).max()
-    report.claim(
-        "1.6.c3",
-        rise,
-        high=1e-9,
-        detail=f"largest rise of the training error from one degree to the next, {repeats} draws",
-    )
+    report.claim("1.6.c3", rise, high=1e-9,
+                 detail=f"largest rise of the training error from one degree to the next, {repeats} draws")  # fmt: skip
     errors = {"training": train, "new points": test, "new points, ridge": penalised, "new points, no noise": clean}
     middle = {name: np.median(values, axis=0) for name, values in errors.items()}
     best = int(middle["new points"].argmin())
-    report.claim(
-        "1.6.c4",
-        middle["new points"][-1] / middle["new points"][best],
-        low=1.5,
-        detail=f"median error on new points at degree {DEGREES[-1]} over that at the best degree ({best})",
-    )
+    report.claim("1.6.c4", middle["new points"][-1] / middle["new points"][best], low=1.5,
+                 detail=f"median error on new points at degree {DEGREES[-1]} over that at the best degree "
+                 f"({best})")  # fmt: skip
     plain = middle["new points"]
-    report.claim(
-        "1.6.x2",
-        (middle["new points, ridge"][-1] - plain[best]) / (plain[-1] - plain[best]),
-        high=0.25,
-        detail=f"share of that rise that is left with a ridge penalty of {PENALTY}",
-    )
-    report.claim(
-        "1.6.x3",
-        middle["new points, no noise"][-1] / middle["new points, no noise"][best],
-        high=1.0,
-        detail=f"the same without noise: degree {DEGREES[-1]} over degree {best}",
-    )
+    report.claim("1.6.x2", (middle["new points, ridge"][-1] - plain[best]) / (plain[-1] - plain[best]), high=0.25,
+                 detail=f"share of that rise that is left with a ridge penalty of {PENALTY}")  # fmt: skip
+    report.claim("1.6.x3", middle["new points, no noise"][-1] / middle["new points, no noise"][best], high=1.0,
+                 detail=f"the same without noise: degree {DEGREES[-1]} over degree {best}")  # fmt: skip
     report.curve(
         "degrees",
         {name: (DEGREES, np.maximum(values, 1e-8)) for name, values in middle.items()},
@@ -255,13 +230,9 @@ def _costs(report: Report, seed: int) -> None:
     columns = [comb(5 + degree, degree) for degree in degrees]
     designs = [PolynomialFeatures(degree).fit_transform(X) for degree in degrees]
     seconds = quickest([partial(LinearRegression(fit_intercept=False).fit, A, y) for A in designs], rounds=2)
-    report.claim(
-        "1.6.c5",
-        seconds[-1] / seconds[0],
-        low=2,
-        detail="processor time to solve for the weights, 20,000 rows: degree 4 in 5 "
-        f"variables ({columns[-1]} columns) over degree 1 ({columns[0]})",
-    )
+    report.claim("1.6.c5", seconds[-1] / seconds[0], low=2,
+                 detail="processor time to solve for the weights, 20,000 rows: degree 4 in 5 "
+                 f"variables ({columns[-1]} columns) over degree 1 ({columns[0]})")  # fmt: skip
     rows = [list(row) for row in zip(degrees, columns, seconds, strict=True)]
     report.table(
         "costs",
@@ -278,19 +249,11 @@ def _costs(report: Report, seed: int) -> None:
         for name, basis in bases.items()
     }
     powers = conditions["powers of x"]
-    report.claim(
-        "1.6.c6",
-        powers[12] / powers[4],
-        low=1000,
-        detail=f"condition number of the powers of 200 points in [0, 1]: {powers[12]:.2g} at degree 12 over "
-        f"{powers[4]:.2g} at degree 4",
-    )
-    report.claim(
-        "1.6.x4",
-        conditions["Legendre"][12],
-        high=10,
-        detail="condition number at degree 12 in the Legendre basis, same points",
-    )
+    report.claim("1.6.c6", powers[12] / powers[4], low=1000,
+                 detail=f"condition number of the powers of 200 points in [0, 1]: {powers[12]:.2g} at degree 12 over "
+                 f"{powers[4]:.2g} at degree 4")  # fmt: skip
+    report.claim("1.6.x4", conditions["Legendre"][12], high=10,
+                 detail="condition number at degree 12 in the Legendre basis, same points")  # fmt: skip
     report.curve(
         "conditioning",
         {name: (DEGREES, values) for name, values in conditions.items()},
