@@ -88,10 +88,10 @@ def error(values: Tensor) -> float:
     return 2 * float(values.std()) / math.sqrt(len(values))
 
 
-def laid_over(picture: Float[Tensor, "3 h w"], heat: Float[Tensor, "mh mw"]) -> Tensor:
-    """The positive part of a map, relative to its maximum, over the picture; fine lines alone, on black."""
-    heat = heat.clamp_min(0) / heat.max().clamp_min(1e-12)
-    if heat.numel() < picture[0].numel() / 16:
-        return overlay(picture, heat)
+def laid_over(picture: Float[Tensor, "3 h w"], heat: Float[Tensor, "mh mw"], *, fine: bool = False) -> Tensor:
+    """The positive part of a map, relative to its maximum, over the picture; `fine` lines of pixels alone, on black."""
+    heat = heat.clamp_min(0)
+    if not fine:
+        return overlay(picture, heat / heat.max().clamp_min(1e-12))
     bright = (heat / heat.flatten().quantile(0.99).clamp_min(1e-12)).clamp(0, 1)
     return resize(bright[None].expand(3, -1, -1), (picture.shape[1], picture.shape[2]))

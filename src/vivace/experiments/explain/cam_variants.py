@@ -83,7 +83,9 @@ def _pictures(report: Report, model: EfficientNetLite, halves: list[Tensor], sco
     tiles = {"picture": scene}
     for title, explain in explainers.items():
         for c, name in zip(classes, names, strict=True):
-            tiles[f"{title}: {name}"] = laid_over(scene, explain(model, scene[None], c)[0])
+            tiles[f"{title}: {name}"] = laid_over(
+                scene, explain(model, scene[None], c)[0], fine=title.startswith("guided")
+            )
     report.images("two_classes", tiles, f"Each method, asked for '{names[0]}' and for '{names[1]}'. What stays in the "
                   "wrong half does not come from the class.")  # fmt: skip
     finer = {"picture": squares[0]}
@@ -91,8 +93,8 @@ def _pictures(report: Report, model: EfficientNetLite, halves: list[Tensor], sco
         for title in ("Grad-CAM", "Layer-CAM"):
             heat = explainers[title](model, squares[0][None], classes[0], layer=layer)
             finer[f"{title}, {where}"] = laid_over(squares[0], heat[0])
-    report.images("finer", finer, "At earlier layers, with finer maps, averaged gradients say little; Layer-CAM's, one "
-                  "for each position, still keep to the subject.")  # fmt: skip
+    report.images("finer", finer, "Earlier layers have finer maps, and noisier heat. Layer-CAM was made for them; in "
+                  "this network, whose maps there have a sign, it is no clearer than Grad-CAM.")  # fmt: skip
 
 
 def _two_classes(report: Report, model: EfficientNetLite) -> None:

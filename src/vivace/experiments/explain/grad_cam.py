@@ -87,7 +87,10 @@ def _explain(report: Report, given: Picture, method: Method, score_maps: int) ->
     name = given.classes[c]
     explainers = dict(methods(score_maps))
     own = explainers.pop(method)(model, x, c, layer=layer)[0]
-    pictures = {"picture": shown, f"{TITLES[method]}: {name}, {given.chances[c]:.2f}": laid_over(shown, own)}
+    pictures = {
+        "picture": shown,
+        f"{TITLES[method]}: {name}, {given.chances[c]:.2f}": laid_over(shown, own, fine=method == "guided"),
+    }
     if layer is None:
         with suppress(InputError):  # no global average pooling
             pictures["CAM"] = laid_over(shown, cam(model, x, c)[0])
@@ -97,7 +100,7 @@ def _explain(report: Report, given: Picture, method: Method, score_maps: int) ->
     beside = {}
     for m, explain in explainers.items():
         with suppress(InputError):  # guided backpropagation needs ReLUs
-            beside[TITLES[m]] = laid_over(shown, explain(model, x, c, layer=layer)[0])
+            beside[TITLES[m]] = laid_over(shown, explain(model, x, c, layer=layer)[0], fine=m == "guided")
     report.images("methods", beside, "The same class by other methods. Where they disagree, believe none alone.")
     others = [o for o in given.chances.topk(min(5, len(given.classes))).indices.tolist() if o != c][:4]
     if not others:
