@@ -41,7 +41,8 @@ def run(*, image: ImagePath = "chelsea", other: ImagePath = "coffee",
         score_maps: Annotated[int, Ge(1), Le(1280)] = 32, tell: Tell = ignore) -> Report:  # fmt: skip
     """Grad-CAM++, Layer-CAM, Score-CAM and guided Grad-CAM beside Grad-CAM, on two classes and at two layers.
 
-    vivace run cam_variants        20 s on two cores
+    vivace run cam_variants        15 s on two cores; 94 % of Grad-CAM on the half of the class asked for, 69 % of
+                                   Grad-CAM++ and Layer-CAM, 63 % of guided backpropagation
 
     image: a picture, the left half of what is explained
     other: a second one, the right half: each half has its own class
