@@ -92,7 +92,9 @@ def guided(images: Tensor) -> Iterator[Row]:
 
 
 def alike(ours: Tensor, theirs: object) -> str:
-    """pytorch-grad-cam adds 1e-6 to Grad-CAM++'s divisors, whatever their size, and aligns Score-CAM's corners."""
+    """pytorch-grad-cam adds 1e-6 to Grad-CAM++'s divisors, whatever their size; its Score-CAM enlarges masks with their
+    corners aligned, and would be ours to 1e-6 without.
+    """
     pair = torch.stack([ours.flatten(), torch.as_tensor(theirs).flatten()])
     return f"{apart_above_least(ours, theirs)}, correlation {float(torch.corrcoef(pair)[0, 1]):.4f}"
 
