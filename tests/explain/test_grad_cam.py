@@ -384,3 +384,105 @@ def test_the_backbone_agrees_with_captum_and_cam() -> None:
     assert torch.allclose(grad_cam(model, images, target), F.relu(cam(model, images, target)) / 49, atol=1e-5)
     shown = grad_cam(model, images, normalize=True, enlarge=True)
     assert shown.shape == (2, 224, 224) and shown.min() >= 0 and (shown.amax((1, 2)) == 1).all()
+
+
+class Transformer(nn.Module):
+    """A vision transformer of 3 x 5 patches; it reads its class token, or the mean of all patches."""
+
+    def __init__(self, *, class_token: bool, batch_first: bool = True) -> None:
+        super().__init__()
+        self.class_token, self.batch_first = class_token, batch_first
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.first = nn.Parameter(torch.randn(1, 1, 8))
+        block = nn.TransformerEncoderLayer(8, 2, 16, 0.1, "gelu", batch_first=batch_first, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, 2, nn.LayerNorm(8), enable_nested_tensor=False)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        if self.class_token:
+            x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
+        x = self.blocks(x) if self.batch_first else self.blocks(x.transpose(0, 1)).transpose(0, 1)
+        return self.head(x[:, 0] if self.class_token else x.mean(1))
+
+
+@pytest.fixture
+def oblong() -> Tensor:
+    return torch.rand(2, 3, 12, 20, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_class_tokens_map_is_that_of_the_patches_which_the_last_attention_reads(
+    oblong: Tensor, batch_first: bool
+) -> None:
+    torch.manual_seed(0)
+    net = Transformer(class_token=True, batch_first=batch_first).eval()
+    heat = grad_cam(net, oblong, 3)
+    assert heat.shape == (2, 3, 5) and (heat.amax((1, 2)) > 0).all()
+    assert torch.allclose(heat, grad_cam(net, oblong, 3, layer="blocks.layers.1.norm1"), atol=1e-6)
+    for later in ("blocks.layers.1", "blocks.norm"):  # only the class token is read after these
+        assert not grad_cam(net, oblong, 3, layer=later).any()
+
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        output.retain_grad()
+        kept.append(output)
+
+    net.blocks.layers[1].norm1.register_forward_hook(keep)
+    net(oblong)[:, 3].sum().backward()
+    A, g = (t if batch_first else t.transpose(0, 1) for t in (kept[0].detach(), kept[0].grad))  # type: ignore[union-attr]
+    by_hand = torch.stack([  # patch by patch, the class token left out
+        F.relu(sum((g[:, 1:, k].mean(1) * A[:, 1 + n, k] for k in range(8)), torch.zeros(2))) for n in range(15)
+    ], 1).view(2, 3, 5)  # fmt: skip
+    assert torch.allclose(heat, by_hand, atol=1e-6)
+
+
+def test_without_a_class_token_grad_cam_is_cam(oblong: Tensor) -> None:
+    torch.manual_seed(0)
+    net = Transformer(class_token=False).eval()
+    assert torch.allclose(grad_cam(net, oblong, 2), F.relu(cam(net, oblong, 2)) / 15, atol=1e-6)
+    assert grad_cam(net, oblong, 2, layer="blocks.layers.0").shape == (2, 3, 5)
+    with pytest.raises(InputError, match="CAM needs global average pooling"):
+        cam(Transformer(class_token=True), oblong, 2)
+
+
+def test_a_layer_that_puts_out_several_things_and_one_with_the_channels_last(oblong: Tensor) -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, None]:
+            return x.permute(0, 2, 3, 1) * 2, None
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.pair, self.head = nn.Conv2d(3, 8, 4, 4), Pair(), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.pair(self.patches(x))[0].mean((1, 2)))
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    for layer in ("pair", None):
+        expected = F.relu(torch.einsum("k,bkij->bij", net.head.weight[2] / 15, 2 * net.patches(oblong)))
+        assert torch.allclose(grad_cam(net, oblong, 2, layer=layer), expected, atol=1e-6)
+
+
+def test_memory_is_constant_over_a_thousand_calls() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    pictures = torch.rand(1, 3, 8, 8)
+
+    def held_after(calls: int) -> tuple[int, int, int]:
+        for call in range(calls):
+            grad_cam(net, pictures, call % 5, layer="0" if call % 2 else None)
+        tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+        hooks = sum(len(m._forward_hooks) + len(m._backward_hooks) for m in net.modules())
+        return len(tensors), sum(tensor.nbytes for tensor in tensors), hooks
+
+    gc.collect()
+    gc.disable()  # what is let go must not have to wait for the collector
+    try:
+        before = held_after(2)
+        assert held_after(1000) == before and before[2] == 0
+    finally:
+        gc.enable()

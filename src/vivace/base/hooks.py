@@ -4,17 +4,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from vivace.base.errors import InputError, unknown
+from vivace.base.spatial_maps import find_map, first_tensor, with_first
 
 Layer = str | nn.Module  # by dotted name ("blocks.3.0") or the module itself
 
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
+PASSED_OVER = (*POOLINGS, nn.Dropout, nn.Softmax)  # the last two also put out attention's weights, which look like maps
 
 
 class _Enough(Exception):
@@ -95,30 +97,34 @@ def activations(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> li
 
 
 @contextmanager
-def graph_from(model: nn.Module, images: Tensor, layer: Layer | None = None) -> Iterator[tuple[Tensor, Any]]:
-    """A layer's spatial map A (B, K, h, w), and the model's output, to be differentiated with respect to A.
+def graph_from(model: nn.Module, images: Tensor, layer: Layer | None = None,
+               score: Callable[[Any], object] | None = None) -> Iterator[tuple[Tensor, Any]]:  # fmt: skip
+    """A layer's output A, and the model's output, to be differentiated with respect to A.
 
         with graph_from(model, images, "layer4") as (A, logits):
             (gradient,) = torch.autograd.grad(logits[:, 3].sum(), A)
 
-    The graph begins at the layer, so nothing before it is kept for a backward pass; `layer=None` takes the last layer
-    with a spatial map, poolings left out, and has to keep all. A layer that runs several times answers with its last
-    run. The model predicts as in evaluation, whether it is being trained or not, and a `no_grad` or `inference_mode`
-    around the call changes nothing. InputError where there is no such layer or its output is not a spatial map.
+    A is as the layer gives it: a map (B, K, h, w), or what `spatial_maps.as_map` makes one of, such as tokens. The
+    graph begins at the layer, so nothing before it is kept for a backward pass; `layer=None` takes the last layer
+    with a spatial map, poolings left out, and has to keep all. Of tokens it takes the last by whose patches the `score`
+    of the output has a gradient: after that layer the class token alone is read. A layer that runs several times
+    answers with its last run. The model predicts as in evaluation, whether it is being trained or not, and a `no_grad`
+    or `inference_mode` around the call changes nothing. InputError where there is no such layer or it has no map.
     """
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
-        yield _from_last_map(model, images) if layer is None else _from_layer(model, images, layer)
+        yield _from_last_map(model, images, score) if layer is None else _from_layer(model, images, layer)
 
 
 def _from_layer(model: nn.Module, images: Tensor, layer: Layer) -> tuple[Tensor, Any]:
     found: list[Tensor] = []
 
-    def cut(_: nn.Module, output: object) -> Tensor:
-        if not _is_map(output):
+    def cut(_: nn.Module, output: object) -> object:
+        A = first_tensor(output)
+        if A is None or find_map(A, images) is None:
             raise InputError(f"the layer {_names([layer])} puts out {_shape(output)}, not a spatial map (B, K, h, w)")
         torch.set_grad_enabled(True)  # the model may freeze a part of itself by a `no_grad` of its own
-        found[:] = [output.detach().clone().requires_grad_()]
-        return found[0].clone()  # what works in place from here on doesn't reach ours
+        found[:] = [A.detach().clone().requires_grad_()]
+        return with_first(output, found[0].clone())  # what works in place from here on doesn't reach ours
 
     with hooked([find_layer(model, layer)], cut):
         output = _call(model, images.detach().clone())
@@ -127,22 +133,47 @@ def _from_layer(model: nn.Module, images: Tensor, layer: Layer) -> tuple[Tensor,
     return found[0], output
 
 
-def _from_last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Any]:
-    found: list[tuple[nn.Module, Tensor]] = []
-    pooled: list[object] = []
+def _from_last_map(model: nn.Module, images: Tensor, score: Callable[[Any], object] | None) -> tuple[Tensor, Any]:
+    found: list[tuple[nn.Module, Tensor]] = []  # the last map, and the tokens since then
+    passed: list[object] = []
+    grids: set[tuple[int, ...]] = set()
 
     def note(module: nn.Module, output: object) -> None:
-        if isinstance(module, POOLINGS):
-            pooled[:] = [output]
-        if _is_map(output) and not any(output is p for p in pooled):  # nor a Sequential that ends with a pooling
-            found[:] = [(module, output)]
+        if isinstance(module, PASSED_OVER):
+            passed[:] = [output]
+        A = first_tensor(output)
+        if A is None or any(output is p for p in passed):  # nor a Sequential that ends with a pooling
+            return
+        m = find_map(A, images)
+        if m is not None and A.ndim == 4 and not any(t.shape[1] in A.shape[2:] for _, t in found if t.ndim == 3):
+            grids.add(tuple(m.shape[2:]))
+            found[:] = [(module, A)]
+        elif m is not None and A.ndim == 3 and not isinstance(module, nn.Linear) and _cut_from(grids, *m.shape[2:]):
+            found.append((module, A))
 
     with hooked([module for module in model.modules() if module is not model], note):
         output = _call(model, images.detach().clone().requires_grad_().clone())  # twice: it may work in place at once
     if not found:
         raise InputError("none of the model's layers puts out a spatial map (B, K, h, w)")
-    module, A = found[0]
+    y = score(output) if score is not None and len(found) > 1 else None
+    while isinstance(y, Tensor) and y.requires_grad and len(found) > 1 and not _moves(y, found[-1][1], images):
+        found.pop()
+    module, A = found[-1]
     return (A, output) if A.requires_grad else _from_layer(model, images, module)
+
+
+def _cut_from(grids: set[tuple[int, ...]], h: int, w: int) -> bool:
+    """Whether tokens of that grid come from a map, halved some times or never: a sentence's words, say, do not."""
+    return not grids or any((h << halved, w << halved) in grids for halved in range(6))
+
+
+def _moves(y: Tensor, tokens: Tensor, images: Tensor) -> bool:
+    """Whether the patches' tokens matter to the score."""
+    if not tokens.requires_grad:
+        return True
+    (gradient,) = torch.autograd.grad(y.sum(), tokens, retain_graph=True, allow_unused=True)
+    of_patches = None if gradient is None else find_map(gradient, images)
+    return of_patches is not None and bool(of_patches.any())
 
 
 def _call(model: nn.Module, images: Tensor) -> Any:
@@ -152,11 +183,6 @@ def _call(model: nn.Module, images: Tensor) -> Any:
         return model(images)
     tensors = chain(model.named_parameters(), model.named_buffers())
     return functional_call(model, {name: tensor.clone() for name, tensor in tensors}, (images,))
-
-
-def _is_map(output: object) -> TypeGuard[Tensor]:
-    """Several positions of several channels."""
-    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1
 
 
 def _shape(output: object) -> str:

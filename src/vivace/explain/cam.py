@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
 from vivace.base.hooks import Layer, graph_from
+from vivace.base.spatial_maps import as_map
 
 # which class a map is for: its index or name, one for each picture, or None for what the model predicts
 Target = int | str | Sequence[int | str] | Int[Tensor, "..."] | Int[np.ndarray, "..."] | None
@@ -41,7 +42,7 @@ def cam(
     """
     check_batch(images)
     with graph_from(model, images, layer) as (A, logits):
-        A, logits = A.detach(), logits.detach() if isinstance(logits, Tensor) else logits
+        A, logits = as_map(A.detach(), images), logits.detach() if isinstance(logits, Tensor) else logits
     c = class_indices(target, logits, classes)
     F_k, w = _pooled_and_weights(model, A, logits)
     M_c = torch.einsum("bk,bkij->bij", w[c], F_k)  # eq. 2

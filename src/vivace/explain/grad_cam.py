@@ -7,6 +7,7 @@ Departs from the paper: nowhere; `normalize` and `enlarge` are what it does for 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError
 from vivace.base.hooks import Layer, graph_from
+from vivace.base.spatial_maps import as_map
 from vivace.explain.cam import Target, check_batch, class_indices, heat_map
 
 # from the model's output, whatever that is, to one number for each picture: a caption's log-probability, a box's score
@@ -32,11 +34,15 @@ def grad_cam(
     normalize: bool = False,
     enlarge: bool = False,
 ) -> Float[Tensor, "b mh mw"]:
-    """The Grad-CAM maps of any model that has a spatial map (B, K, h, w) and a score that is differentiable by it.
+    """The Grad-CAM maps of any model that has a spatial map and a score that is differentiable by it.
+
+    A spatial map is (B, K, h, w), (B, h, w, K), or a transformer's tokens (B, N, K), whose patches are put back into
+    their rows and columns.
 
     `target`: the class (its index; its name, if `classes` gives the names in the order of the logits; one for each
     picture; None is the predicted one), or a function from the model's output to the score that is to be explained.
-    `layer`: its dotted name or the module; None is the last layer with a spatial map, poolings left out.
+    `layer`: its dotted name or the module; None is the last layer with a spatial map, poolings left out (of a
+    transformer that reads its class token, the last whose patches still matter).
     `normalize`: each map in [0, 1]. `enlarge`: to the pictures' size, bilinearly. The model, its gradients, mode and
     hooks stay as they were. InputError for a layer, a class or a picture that can't be, or a score without gradient.
     """
@@ -56,12 +62,9 @@ def map_and_gradient(
 ) -> tuple[Float[Tensor, "b k mh mw"], Float[Tensor, "b k mh mw"]]:
     """What Grad-CAM is made of, in at least float32: the layer's map A and the gradient of the score y by it."""
     check_batch(images)
-    with graph_from(model, images, layer) as (A, output):
-        y = (
-            target(output)
-            if callable(target)
-            else torch.gather(output, 1, class_indices(target, output, classes)[:, None])
-        )
+    score = partial(score_of, target=target, classes=classes)
+    with graph_from(model, images, layer, score) as (A, output):
+        y = score(output)
         if not isinstance(y, Tensor) or not y.requires_grad:
             raise InputError("the score does not depend on the layer in a way that can be differentiated")
         if not bool(torch.isfinite(y).all()):
@@ -69,5 +72,13 @@ def map_and_gradient(
         (dy_dA,) = torch.autograd.grad(y.sum(), A, allow_unused=True)  # pictures don't mix, so a sum keeps them apart
     if dy_dA is None:
         raise InputError("the score does not depend on the layer")
+    A, dy_dA = as_map(A.detach(), images), as_map(dy_dA, images)
     wide = torch.promote_types(A.dtype, torch.float32)
-    return A.detach().to(wide), dy_dA.to(wide)
+    return A.to(wide), dy_dA.to(wide)
+
+
+def score_of(output: Any, *, target: Target | Score, classes: Sequence[str] | None = None) -> Tensor:
+    """The number that is explained, one for each picture: a class's score, or what the function `target` makes."""
+    if callable(target):
+        return target(output)
+    return torch.gather(output, 1, class_indices(target, output, classes)[:, None])[:, 0]

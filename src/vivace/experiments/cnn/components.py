@@ -54,7 +54,7 @@ def run(*, image: ImagePath = "chelsea", dataset: DataSet = "digits", each: Anno
     runs: networks of each kind, each from its own start
     seed: of the first
     """
-    pictures = {each: read_image(each, max_side=256) for each in dict.fromkeys([image, *PHOTOGRAPHS])}
+    pictures = {str(each): read_image(each, max_side=256) for each in dict.fromkeys([image, *PHOTOGRAPHS])}
     name, learnt, test = to_learn(dataset, each=each, tell=tell)
     test = test.first(1000)
     report = Report(
