@@ -2,8 +2,9 @@
 
 Zeiler, Fergus, "Visualizing and understanding convolutional networks" (2014), section 4.2, takes away parts so;
 single filters: Morcos, Barrett, Rabinowitz, Botvinick, "On the importance of single directions for generalization"
-(2018), section 3.1. In: any model of pictures (B, C, H, W), one of its convolutions, the filter's place.
-Out: a context in which the filter's weights are multiplied by a factor; the change of each class's score.
+(2018), section 3.1.
+In: any model of pictures (B, C, H, W), one of its convolutions, the filter's place. Out: a context in which the
+filter's weights are multiplied by a factor; the change of each class's score.
 Departs from the paper: weights are changed, not activations, so what follows (a batch norm) still adds its constant.
 """
 

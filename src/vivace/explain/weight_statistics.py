@@ -1,9 +1,9 @@
 """Weight statistics: what a network's weights are like, layer by layer, and how far training has moved them.
 
 Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010), section 4, looks at
-layers so; the spectral norm is that of Miyato et al., "Spectral normalization for generative adversarial networks"
-(2018), section 2.1. In: any model with convolutions or linear layers. Out: a `LayerStatistics` for each of them; shares
-in [0, 1], excess kurtosis 0 for a Gaussian, -1.2 for a uniform and 3 for a Laplace distribution.
+layers so; the spectral norm: Miyato et al., "Spectral normalization for generative adversarial networks" (2018), 2.1.
+In: any model with convolutions or linear layers. Out: a `LayerStatistics` for each of them; shares in [0, 1], excess
+kurtosis 0 for a Gaussian, -1.2 for a uniform and 3 for a Laplace distribution.
 Departs from the paper: a weight is near zero, and a filter dead, relative to its own layer, so that no layer's scale
 matters; the spectral norm is that of the kernel as a matrix (filters in rows), iterated until it stands still.
 """

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -66,7 +67,7 @@ class Unit(NamedTuple):
 def run(
     *,
     image: ImagePath = "chelsea",
-    folder: FolderPath = None,
+    pictures: FolderPath = None,
     each: Annotated[int, Ge(4), Le(200)] = 15,
     crops: Annotated[int, Ge(4), Le(200)] = 25,
     photographs: Annotated[int, Ge(2), Le(5)] = 4,
@@ -79,7 +80,7 @@ def run(
                                        their colour: twice as many right deep down
 
     image: the photograph on which fields are drawn
-    folder: pictures of yours, a sub-folder for each class, in place of crops of shipped photographs
+    pictures: a folder of yours with a sub-folder for each class, in place of crops of shipped photographs
     each: crops of each of ten photographs for probes and invariance
     crops: of each of ten photographs, in which units look for what excites them
     photographs: on how many it is measured how much of a picture a unit needs
@@ -87,10 +88,10 @@ def run(
     """
     report = Report(
         "Shallow against deep features",
-        "The same network (EfficientNet-Lite0, trained on ImageNet) and the same pictures, layer by layer: how large a "
-        "map is, how much of a picture a unit can see and how much it needs, how steady features are when a picture is "
-        "moved, turned, enlarged or loses its colour, what a linear probe (线性探针) reads from them, and whether a raw "
-        "kernel says what its unit looks for.",
+        "The same network (EfficientNet-Lite0, trained on ImageNet) and the same pictures, by layer: how large a map "
+        "is, how much of a picture a unit can see and how much it needs, how steady features are when a picture is "
+        "moved, turned, enlarged or loses its colour, what a linear probe (线性探针) reads from them, and if a raw "
+        "kernel tells what its unit looks for.",
     )
     model = efficientnet_lite0(weights="imagenet").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     tell(Step(0, 4, "resolution and receptive fields"))
@@ -99,7 +100,7 @@ def run(
     tell(Step(1, 4, "how much of a picture a unit needs"))
     _windows(report, model, photographs)
     tell(Step(2, 4, "invariance and probes"))
-    _abstraction(report, model, folder, each, seed, tell)
+    _abstraction(report, model, pictures, each, seed, tell)
     tell(Step(3, 4, "kernels and patches"))
     _seen(report, model, middle_square(read_image(image), 224), crops, seed)
     tell(Step(4, 4, "done"))
@@ -114,27 +115,26 @@ def _resolution(report: Report) -> None:
         with torch.device("meta"):
             model = create_model(name)
         sides = _sides(model, side)
-        never_grows += all(b <= a for a, b in zip(sides, sides[1:], strict=False))
+        never_grows += all(b <= a for a, b in pairwise(sides))
         axes.plot(np.linspace(0, 1, len(sides)), [s / side for s in sides], color=color, label=name)
         if name == "vgg16":
             words = f"VGG-16: {sides[0]} px at the first layer, {sides[-1]} px at the last map"
     with torch.device("meta"):
-        backward = _sides(unet(), 224)
+        backward = _sides(unet(padded=True), 224)
     axes.plot(np.linspace(0, 1, len(backward)), [s / 224 for s in backward], "--", color=GREY, label="U-Net")
     axes.set(xlabel="depth", ylabel="side of the map / of the picture", yscale="log")
     axes.legend(frameon=False, fontsize=7, ncols=2, loc="lower left")
     report.figure(
         "resolution",
         figure,
-        "The side of each layer's map. Classifiers only ever shrink it; U-Net's second "
+        "The side of each layer's map. Classifiers never enlarge it; U-Net's second "
         "half enlarges it again, so it is not depth itself that costs resolution.",
     )
     report.claim(
         "5.7.c1",
         never_grows,
         low=len(FAMILIES),
-        detail=f"of {len(FAMILIES)} families of classifiers, in how many no map is larger than the one before; "
-        + words,
+        detail=f"of {len(FAMILIES)} families of classifiers, in how many no map outgrows the one before; " + words,
     )
     report.claim(
         "5.7.x1",
@@ -219,7 +219,7 @@ def _middle(model: nn.Module, pictures: Float[Tensor, "b 3 h w"]) -> Maps:
 
 
 def changed(images: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, "n 3 h w"]]:
-    """The pictures moved by an eighth, turned by 25 degrees, enlarged by 1.3, and without colour; edges are mirrored."""
+    """The pictures moved by an eighth, turned by 25 degrees, enlarged by 1.3, or grey; edges are mirrored."""
     turn = math.radians(25)
     side = images.shape[-1]
     ways = {
@@ -237,12 +237,12 @@ def changed(images: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, "n 3 h 
     return found
 
 
-def _abstraction(report: Report, model: nn.Module, folder: FolderPath, each: int, seed: int, tell: Tell) -> None:
+def _abstraction(report: Report, model: nn.Module, pictures: FolderPath, each: int, seed: int, tell: Tell) -> None:
     """Features of the same pictures, changed: how steady they are, and what a probe reads from them (c3, x3, x4)."""
-    if folder is None:
-        train, test = (patches(each, side=SIDE, seed=seed, part=half) for half in ("left", "right"))  # type: ignore[arg-type]
+    if pictures is None:
+        train, test = (patches(each, side=SIDE, seed=seed, part=half) for half in ("left", "right"))
     else:
-        _, train, test = own_pictures(folder, side=SIDE, seed=seed, tell=tell)
+        _, train, test = own_pictures(pictures, side=SIDE, seed=seed, tell=tell)
     learnt, plain = _features(model, train.images), _features(model, test.images)
     views = {name: _features(model, images) for name, images in changed(test.images).items()}
     steady = {name: [invariance(plain[layer], view[layer]) for layer in LAYERS] for name, view in views.items()}
@@ -279,10 +279,10 @@ def _abstraction(report: Report, model: nn.Module, folder: FolderPath, each: int
         detail=f"probes' accuracy on changed pictures, the better of the last two layers less the first; by "
         f"layer {words} %; unchanged {right['as it was'][0]:.0f} and {max(right['as it was'][-2:]):.0f}",
     )
-    pose = np.mean([steady[name] for name in ("moved", "turned", "enlarged")], axis=0)
+    pose = np.mean([steady[name] for name in ("moved", "turned", "enlarged")], axis=0).tolist()
     for claim, values, what in (
         ("5.7.x3", pose, "moved, turned or enlarged"),
-        ("5.7.x4", np.array(steady["grey"]), "robbed of colour"),
+        ("5.7.x4", steady["grey"], "robbed of colour"),
     ):
         words = ", ".join(f"{v:.2f}" for v in values)
         report.claim(
@@ -316,7 +316,7 @@ def _seen(report: Report, model: nn.Module, photograph: Float[Tensor, "3 h w"], 
     for layer in KERNELS:
         size = int(min(fields[layer].size[0], LARGEST))
         one, other = (_crops(crops, size, half, seed) for half in ("left", "right"))
-        weight = find_layer(model, layer).weight.detach()  # type: ignore[union-attr, operator]
+        weight = find_layer(model, layer).weight.detach()  # type: ignore[operator]
         answers = [_answers(model, layer, part) for part in (one, other)]
         alive = (answers[0].std(0) > 1e-3 * answers[0].std(0).max()) & (answers[1].std(0) > 0)
         places = alive.nonzero()[:, 0]
@@ -359,7 +359,7 @@ def _seen(report: Report, model: nn.Module, photograph: Float[Tensor, "3 h w"], 
     words = ", ".join(f"{raw[layer]:.2f} / {found[layer]:.2f}" for layer in KERNELS)
     report.claim(
         "5.7.c4",
-        deep_found - deep_raw,
+        float(deep_found - deep_raw),
         low=0.1,
         detail="rank correlation of a patch's likeness to the patches that excite a unit most with the unit's "
         f"answer, less that of its likeness to the raw kernel; three deep layers; kernel / patches by layer {words}",
@@ -404,7 +404,7 @@ def _as_pictures(kernels: Float[Tensor, "k c h w"]) -> Float[Tensor, "k 3 16 16"
 
 def _by_pixels(kernels: Float[Tensor, "k c h w"], crops: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n k"]:
     """The kernel laid over the whole patch, brought to its size."""
-    small = F.adaptive_avg_pool2d(crops, kernels.shape[2:])
+    small = F.adaptive_avg_pool2d(crops, (kernels.shape[2], kernels.shape[3]))
     small = small if kernels.shape[1] == 3 else small.mean(1, keepdim=True)
     return torch.einsum("nchw,kchw->nk", small, kernels if kernels.shape[1] == 3 else kernels.mean(1, keepdim=True))
 

@@ -26,9 +26,10 @@ from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.classifier import accuracy
 from vivace.experiments.labelled_pictures import in_colour, patches
-from vivace.explain import color_and_shape, excess_kurtosis, fit_gabor, relative_change
+from vivace.explain import excess_kurtosis, relative_change
+from vivace.explain.gabor import color_and_shape, fit_gabor
 
-QUICK = {"steps": 60, "crops": 30, "batch_size": 32, "frames": 8}
+QUICK = {"steps": 60, "crops": 20, "batch_size": 32, "frames": 6}
 
 DataSet = Literal["photographs", "cifar10", "mnist", "digits"]
 SIDE = 7  # of the first kernels
@@ -57,7 +58,7 @@ def run(
     *,
     dataset: DataSet = "photographs",
     runs: FolderPath = None,
-    steps: Annotated[int, Ge(10), Le(100_000)] = 600,
+    steps: Annotated[int, Ge(10), Le(100_000)] = 300,
     batch_size: Annotated[int, Ge(8), Le(512)] = 64,
     nets: Annotated[int, Ge(3), Le(20)] = 3,
     crops: Annotated[int, Ge(10), Le(1000)] = 80,

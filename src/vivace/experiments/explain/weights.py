@@ -1,6 +1,7 @@
 """Experiment: what can be read off a trained network's weights."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -22,18 +23,17 @@ from vivace.experiments.classifier import logits_of
 from vivace.experiments.labelled_pictures import patches
 from vivace.explain import (
     LayerStatistics,
-    color_and_shape,
     color_tuning,
     connection_pattern,
     filter_impact,
     filter_scaled,
-    fit_gabor,
     hue_colors,
     weight_statistics,
     weights_of,
 )
+from vivace.explain.gabor import color_and_shape, fit_gabor
 
-QUICK = {"size": 112, "photographs": 3, "crops": 10, "chance": 400}
+QUICK = {"size": 112, "photographs": 3, "crops": 6, "chance": 300}
 
 PHOTOGRAPHS = ("chelsea", "coffee", "motorcycle", "flower", "china", "rocket")
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)  # of the weights that are set to zero
@@ -204,22 +204,7 @@ def _statistics(report: Report, model: nn.Module) -> None:
     """Distributions, sparsity, dead filters and norms of every layer (x3)."""
     rows = weight_statistics(model)
     every = weights_of(model)
-    chosen = [rows[i] for i in sorted({round(i) for i in np.linspace(0, len(rows) - 1, 8)})]
-    figure, axes = drawing(2, 4, width=9, height=4)
-    at = np.linspace(-4, 4, 81)
-    for each, row in zip(axes.flat, chosen, strict=False):
-        values = ((every[row.name].flatten() - row.mean) / max(row.std, 1e-12)).clamp(-4, 4).numpy()
-        each.hist(values, at[::2], density=True, color=BLUE, alpha=0.6)
-        each.plot(at, np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi), color=ORANGE, linewidth=1)
-        each.set(yscale="log", ylim=(1e-4, 3), xlim=(-4, 4))
-        each.set_title(f"{row.name}\nexcess kurtosis {row.kurtosis:.1f}", fontsize=7)
-        each.tick_params(labelsize=6)
-    report.figure(
-        "distributions",
-        figure,
-        "How often weights of each size occur, in standard deviations of their "
-        "layer, on a logarithmic scale (all beyond 4 at the edge); orange: a Gaussian.",
-    )
+    _distributions(report, rows, every)
     figure, axes = drawing(2, 2, width=9, height=5)
     _by_layer(axes, rows)
     report.figure("layers", figure, "Every layer, from the first to the last. Dotted: what Gaussian weights have.")
@@ -266,6 +251,26 @@ def _statistics(report: Report, model: nn.Module) -> None:
         near,
         high=0.12,
         detail="share of all weights below a tenth of their layer's root mean square; 0.08 of Gaussian weights",
+    )
+
+
+def _distributions(report: Report, rows: Sequence[LayerStatistics], every: Mapping[str, Tensor]) -> None:
+    """Histograms of eight layers, against a Gaussian."""
+    chosen = [rows[i] for i in sorted({round(i) for i in np.linspace(0, len(rows) - 1, 8)})]
+    figure, axes = drawing(2, 4, width=9, height=4)
+    at = np.linspace(-4, 4, 81)
+    for each, row in zip(axes.flat, chosen, strict=False):
+        values = ((every[row.name].flatten() - row.mean) / max(row.std, 1e-12)).clamp(-4, 4).numpy()
+        each.hist(values, at[::2], density=True, color=BLUE, alpha=0.6)
+        each.plot(at, np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi), color=ORANGE, linewidth=1)
+        each.set(yscale="log", ylim=(1e-4, 3), xlim=(-4, 4))
+        each.set_title(f"{row.name}\nexcess kurtosis {row.kurtosis:.1f}", fontsize=7)
+        each.tick_params(labelsize=6)
+    report.figure(
+        "distributions",
+        figure,
+        "How often weights of each size occur, in standard deviations of their "
+        "layer, on a logarithmic scale (all beyond 4 at the edge); orange: a Gaussian.",
     )
 
 
@@ -371,8 +376,8 @@ def _impact(report: Report, model: nn.Module, first: str, photographs: Float[Ten
         low=0,
         spread=2 / (len(mean) - 1) ** 0.5,
         detail=f"rank correlation of a first filter's norm with the change that its "
-        f"removal makes to the predicted class's log-probability, {len(mean)} filters, {len(best)} photographs; spread: "
-        "two standard errors without any correlation",
+        f"removal makes to the predicted class's log-probability, {len(mean)} filters, {len(best)} photographs; "
+        "spread: two standard errors without any correlation",
     )
 
 
