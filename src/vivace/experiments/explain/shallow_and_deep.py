@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from vivace.base.cost import cost
 from vivace.base.data import Labelled
 from vivace.base.drawing import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, VIOLET, drawing
-from vivace.base.hooks import activations, find_layer
+from vivace.base.hooks import activations
 from vivace.base.images import middle_square, read_image, resize
 from vivace.base.parameters import FolderPath, ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import create_model, efficientnet_lite0, linear_probe, receptive_fields, unet
+from vivace.cnn import Field, create_model, efficientnet_lite0, linear_probe, receptive_fields, unet
 from vivace.experiments.labelled_pictures import PHOTOGRAPHS, own_pictures, patches
 from vivace.explain import invariance
 
@@ -50,7 +50,7 @@ VGG16 = {"conv1_2": 5, "conv2_2": 14, "conv3_3": 40, "conv4_3": 92, "conv5_3": 1
 SIDE = 128  # of the pictures whose features are compared
 TOP = 9  # patches that excite a unit most
 UNITS = 24  # of each layer
-LARGEST = 128  # pixels of a patch
+LARGEST = 128  # pixels of a crop
 
 Maps = dict[str, Float[Tensor, "n d"]]
 
@@ -311,30 +311,26 @@ def _probe(learnt: Tensor, train: Labelled, view: Tensor, test: Labelled) -> flo
 
 def _seen(report: Report, model: nn.Module, photograph: Float[Tensor, "3 h w"], crops: int, seed: int) -> None:
     """How well a raw kernel, and the patches that excite a unit most, say what else excites it (c4, x5)."""
-    fields = receptive_fields(model, (3, 224, 224))
+    one, other = (_crops(crops, half, seed) for half in ("left", "right"))
+    answers = [_answers(model, part) for part in (one, other)]
+    fields = receptive_fields(model, (3, LARGEST, LARGEST))
     raw, found, units = {}, {}, {}
     for layer in KERNELS:
-        size = int(min(fields[layer].size[0], LARGEST))
-        one, other = (_crops(crops, size, half, seed) for half in ("left", "right"))
-        weight = find_layer(model, layer).weight.detach()  # type: ignore[operator]
-        answers = [_answers(model, layer, part) for part in (one, other)]
-        alive = (answers[0].std(0) > 1e-3 * answers[0].std(0).max()) & (answers[1].std(0) > 0)
-        places = alive.nonzero()[:, 0]
-        order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
-        chosen = places[order][:UNITS]
-        best = answers[0][:, chosen].topk(TOP, dim=0).indices  # (TOP, units)
-        described = [_described(part) for part in (one, other)]
-        spread = described[0].std(0).clamp(min=1e-6)
-        standing = [(part - described[0].mean(0)) / spread for part in described]
-        by_patch = standing[1] @ standing[0][best].mean(0).T  # (n, units)
-        kernels = weight[chosen]
-        target = answers[1][:, chosen]
-        raw[layer] = max(
-            _agreement(_by_pixels(kernels, other), target),
-            _agreement(standing[1] @ ((_described(_as_pictures(kernels)) - described[0].mean(0)) / spread).T, target),
+        patch, unseen = (_seen_of(fields[layer], part) for part in (one, other))
+        first, target = (part[layer] for part in answers)
+        places = ((first.std(0) > 1e-3 * first.std(0).max()) & (target.std(0) > 0)).nonzero()[:, 0]
+        chosen = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))][:UNITS]
+        best = first[:, chosen].topk(TOP, dim=0).indices  # (TOP, units)
+        described = _described(patch)
+        mean, spread = described.mean(0), described.std(0).clamp(min=1e-6)
+        here, there = ((part - mean) / spread for part in (described, _described(unseen)))
+        kernels = model.get_parameter(f"{layer}.weight").detach()[chosen]
+        viewed = (_described(_as_pictures(kernels)) - mean) / spread
+        raw[layer] = np.maximum(
+            _agreement(_by_pixels(kernels, unseen), target[:, chosen]), _agreement(there @ viewed.T, target[:, chosen])
         )
-        found[layer] = _agreement(by_patch, target)
-        units[layer] = Unit(kernels[0], one[best[:, 0]], int(chosen[0]))
+        found[layer] = _agreement(there @ here[best].mean(0).T, target[:, chosen])
+        units[layer] = Unit(kernels[0], patch[best[:, 0]], int(chosen[0]))
     report.figure(
         "strips",
         _strips(model, photograph, units),
@@ -344,55 +340,74 @@ def _seen(report: Report, model: nn.Module, photograph: Float[Tensor, "3 h w"], 
     )
     figure, axes = drawing(width=6.4, height=3)
     names = [layer.removesuffix(".conv").removesuffix(".depthwise") for layer in KERNELS]
-    axes.plot(names, list(raw.values()), "o-", color=ORANGE, label="its raw kernel")
-    axes.plot(names, list(found.values()), "o-", color=VIOLET, label=f"the {TOP} patches that excite it most")
-    axes.set(ylabel="rank correlation", ylim=(-0.1, 1.05))
+    axes.plot(names, [raw[layer].mean() for layer in KERNELS], "o-", color=ORANGE, label="its raw kernel")
+    axes.plot(
+        names,
+        [found[layer].mean() for layer in KERNELS],
+        "o-",
+        color=VIOLET,
+        label=f"the {TOP} patches that excite it most",
+    )
+    axes.axhline((2 / np.pi / len(other)) ** 0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(ylabel="rank correlation", ylim=(0, 1.05))
     axes.tick_params(axis="x", rotation=30, labelsize=8)
     axes.legend(frameon=False)
     report.figure(
         "told",
         figure,
         "How well other patches' likeness to a kernel, or to the patches that excite its unit "
-        "most, tells how much they excite it: means of units, on halves of photographs not looked at before.",
+        "most, tells how much they excite it: means of units, on halves of photographs not looked at before. "
+        "Dotted: chance.",
     )
-    deep_raw, deep_found = (np.mean([values[layer] for layer in DEEP]) for values in (raw, found))
-    words = ", ".join(f"{raw[layer]:.2f} / {found[layer]:.2f}" for layer in KERNELS)
+    gains = np.concatenate([found[layer] - raw[layer] for layer in DEEP])
+    words = ", ".join(f"{raw[layer].mean():.2f} / {found[layer].mean():.2f}" for layer in KERNELS)
     report.claim(
         "5.7.c4",
-        float(deep_found - deep_raw),
+        float(gains.mean()),
         low=0.1,
+        spread=2 * float(gains.std()) / len(gains) ** 0.5,
         detail="rank correlation of a patch's likeness to the patches that excite a unit most with the unit's "
-        f"answer, less that of its likeness to the raw kernel; three deep layers; kernel / patches by layer {words}",
+        f"answer, less that of its likeness to the raw kernel; {len(gains)} units of three deep layers; kernel "
+        f"/ patches by layer {words}; spread: two standard errors",
     )
     report.claim(
-        "5.7.x5", raw[KERNELS[0]], low=0.9, detail="the same correlation for the raw kernels of the first layer"
+        "5.7.x5",
+        float(raw[KERNELS[0]].mean()),
+        low=0.9,
+        detail="the same correlation for the raw kernels of the first layer",
     )
 
 
-def _crops(count: int, size: int, half: str, seed: int) -> Float[Tensor, "n 3 s s"]:
-    """Random squares of `size` pixels from one half of each photograph, whose shorter side is 256."""
+def _crops(count: int, half: str, seed: int) -> Float[Tensor, "n 3 s s"]:
+    """Random squares from one half of each photograph, whose shorter side is 256."""
     generator = torch.Generator().manual_seed(seed)
     found = []
     for name in PHOTOGRAPHS:
         picture = resize(read_image(name), 256)
         middle = picture.shape[-1] // 2
         part = picture[..., :middle] if half == "left" else picture[..., middle:]
-        size_here = min(size, part.shape[-1])
         for _ in range(count):
-            top = int(torch.randint(256 - size_here + 1, (), generator=generator))
-            left = int(torch.randint(part.shape[-1] - size_here + 1, (), generator=generator))
-            found.append(resize(part[:, top : top + size_here, left : left + size_here], (size, size)))
+            top = int(torch.randint(256 - LARGEST + 1, (), generator=generator))
+            left = int(torch.randint(part.shape[-1] - LARGEST + 1, (), generator=generator))
+            found.append(part[:, top : top + LARGEST, left : left + LARGEST])
     return torch.stack(found)
 
 
 @torch.no_grad()
-def _answers(model: nn.Module, layer: str, crops: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n k"]:
-    """What the layer's middle unit of each channel says to each patch, which fills its field."""
-    found = []
-    for some in crops.split(50):
-        (maps,) = activations(model, F.pad(some, [2] * 4, mode="replicate") if crops.shape[-1] < 8 else some, [layer])
-        found.append(maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2])
-    return torch.cat(found)
+def _answers(model: nn.Module, crops: Float[Tensor, "n 3 s s"]) -> Maps:
+    """What the middle unit of each channel says, layer by layer."""
+    found: dict[str, list[Tensor]] = {layer: [] for layer in KERNELS}
+    for some in crops.split(25):
+        for layer, maps in zip(KERNELS, activations(model, some, KERNELS), strict=True):
+            found[layer].append(maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2])
+    return {layer: torch.cat(parts) for layer, parts in found.items()}
+
+
+def _seen_of(field: Field, crops: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 h w"]:
+    """What the middle unit can see of each crop."""
+    middle = round(LARGEST / field.jump[0]) // 2
+    x1, y1, x2, y2 = (int(min(max(at, 0), LARGEST)) for at in field.box(middle, middle))
+    return crops[..., y1:y2, x1:x2]
 
 
 def _as_pictures(kernels: Float[Tensor, "k c h w"]) -> Float[Tensor, "k 3 16 16"]:
@@ -418,12 +433,12 @@ def _described(pictures: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
     return F.avg_pool2d(torch.cat([shown, edges], 1), 4).flatten(1)
 
 
-def _agreement(said: Float[Tensor, "n k"], answers: Float[Tensor, "n k"]) -> float:
-    """The mean over units of the size of the rank correlation (a kernel's sign is turned by what comes before it)."""
+def _agreement(said: Float[Tensor, "n k"], answers: Float[Tensor, "n k"]) -> Float[np.ndarray, " k"]:
+    """The size of each unit's rank correlation (a kernel's sign may be turned by what comes before it)."""
     a, b = (rankdata(part.numpy(), axis=0) for part in (said, answers))
     a, b = a - a.mean(0), b - b.mean(0)
     norms = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    return float(np.abs((a * b).sum(0) / np.maximum(norms, 1e-12)).mean())
+    return np.abs((a * b).sum(0) / np.maximum(norms, 1e-12))
 
 
 @torch.no_grad()
