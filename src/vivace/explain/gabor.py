@@ -72,7 +72,9 @@ def fit_gabor(filters: Float[Tensor, "n h w"], *, centred: bool = False, starts:
         raise InputError("a filter has NaN or infinite weights")
     if starts < 1 or steps < 0:
         raise InputError(f"starts are 1 or more and steps 0 or more; got {starts} and {steps}")
-    energy = filters.double().square().sum((1, 2)).clamp(min=1e-30)
+    energy = filters.double().square().sum((1, 2))
+    nothing = energy == 0  # no energy, so none is explained
+    energy = energy.clamp(min=1e-30)
     w = (filters.double() / energy.sqrt()[:, None, None]).flatten(1)  # of length 1: steps then fit all filters
     height, width = filters.shape[1:]
     q = _started(w, height, width, centred, starts)  # (n, starts, 8)
@@ -83,7 +85,7 @@ def fit_gabor(filters: Float[Tensor, "n h w"], *, centred: bool = False, starts:
     x, y, sigma, ratio, theta, frequency, a, b = _bounded(q, height, width).unbind(1)
     length = energy.sqrt()
     found = (length * torch.hypot(a, b), x, y, sigma, sigma * ratio, theta % math.pi, frequency,
-             torch.atan2(-b, a), 1 - left)  # fmt: skip
+             torch.atan2(-b, a), torch.where(nothing, 0, 1 - left))  # fmt: skip
     turned = theta % (2 * math.pi) >= math.pi  # half a turn is the same wave, run through backwards
     phase = torch.where(turned, -found[7], found[7])
     return GaborFit(*(value.to(filters.dtype) for value in (*found[:7], phase, found[8])))
