@@ -150,7 +150,7 @@ def _gabor(report: Report, kernels: Float[Tensor, "n 3 h w"], chance: int, seed:
     share = (fit.r2 > bound).double().mean().item()
     spread = 2 * (share * (1 - share) / len(kernels)) ** 0.5
     words = (
-        f"of {len(kernels)} first kernels that aren't dead ({dead} are), nearer to a Gabor function than 95 % of random "
+        f"of {len(kernels)} first kernels not dead ({dead} are), nearer to a Gabor function than 95 % of random "
         f"ones; median R^2 "
         f"{fit.r2.median():.2f}, random {by_chance.median():.2f}"
     )
