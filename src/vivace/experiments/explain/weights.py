@@ -165,7 +165,7 @@ def _colors(
     report: Report,
     model: nn.Module,
     first: str,
-    kernels: Float[Tensor, "n 3 h w"],
+    kernels: Float[Tensor, "n 3 kh kw"],
     photographs: Float[Tensor, "b 3 h w"],
 ) -> None:
     """Which first kernels answer to colour, by gratings, and whether photographs agree (x2)."""
