@@ -8,6 +8,15 @@ from vivace.explain.faithfulness import edge_map as edge_map
 from vivace.explain.faithfulness import faithfulness as faithfulness
 from vivace.explain.feature_inversion import feature_distance as feature_distance
 from vivace.explain.feature_inversion import feature_inversion as feature_inversion
+from vivace.explain.color_tuning import ColorTuning as ColorTuning
+from vivace.explain.color_tuning import color_tuning as color_tuning
+from vivace.explain.color_tuning import hue_colors as hue_colors
+from vivace.explain.filter_impact import filter_impact as filter_impact
+from vivace.explain.filter_impact import filter_scaled as filter_scaled
+from vivace.explain.gabor import GaborFit as GaborFit
+from vivace.explain.gabor import color_and_shape as color_and_shape
+from vivace.explain.gabor import fit_gabor as fit_gabor
+from vivace.explain.gabor import gabor as gabor
 from vivace.explain.grad_cam import grad_cam as grad_cam
 from vivace.explain.grad_cam import map_and_gradient as map_and_gradient
 from vivace.explain.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
@@ -21,3 +30,11 @@ from vivace.explain.layer_cam import layer_cam as layer_cam
 from vivace.explain.randomization_check import randomization_check as randomization_check
 from vivace.explain.randomization_check import rank_correlation as rank_correlation
 from vivace.explain.score_cam import score_cam as score_cam
+from vivace.explain.invariance import invariance as invariance
+from vivace.explain.weight_statistics import LayerStatistics as LayerStatistics
+from vivace.explain.weight_statistics import connection_pattern as connection_pattern
+from vivace.explain.weight_statistics import excess_kurtosis as excess_kurtosis
+from vivace.explain.weight_statistics import relative_change as relative_change
+from vivace.explain.weight_statistics import spectral_norm as spectral_norm
+from vivace.explain.weight_statistics import weight_statistics as weight_statistics
+from vivace.explain.weight_statistics import weights_of as weights_of
