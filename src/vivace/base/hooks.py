@@ -75,7 +75,9 @@ def activations(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> li
     modules = [find_layer(model, layer) for layer in layers]
     found: dict[nn.Module, Tensor] = {}
 
-    def keep(module: nn.Module, output: Tensor) -> Tensor:
+    def keep(module: nn.Module, output: object) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise InputError(f"the layer {_names([module])} puts out {_shape(output)}, not a tensor")
         found[module] = output
         if len(found) == len(set(modules)):
             raise _Enough

@@ -55,7 +55,7 @@ class ImageParameters(nn.Module):
         height, width = size
         shape = (count, 3, height, width // 2 + 1, 2) if basis == "fourier" else (count, 3, height, width)
         self.numbers = nn.Parameter(deviation * torch.randn(shape, generator=generator))
-        self.register_buffer("scale", _frequencies(size) ** -decay * (height * width) ** 0.5 / 4)
+        self.register_buffer("scale", frequencies(size) ** -decay * (height * width) ** 0.5 / 4)
         self.register_buffer("colors", COLORS if decorrelate else torch.eye(3))
 
     def forward(self) -> Float[Tensor, "b 3 h w"]:
@@ -83,7 +83,7 @@ class ImageParameters(nn.Module):
             self.write(self().clamp(0, 1))
 
 
-def _frequencies(size: tuple[int, int]) -> Float[Tensor, "h f"]:
+def frequencies(size: tuple[int, int]) -> Float[Tensor, "h f"]:
     """Cycles a pixel of each coefficient of `rfft2`; the mean's, which is 0, counts as one cycle a picture."""
     height, width = size
     f = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
