@@ -11,13 +11,13 @@ from torch.optim import SGD
 from vivace.base.errors import InputError
 from vivace.base.report import Step
 from vivace.explain.activation_maximization import Maximized, activation_maximization
-from vivace.explain.image_parameterization import ImageParameters
-from vivace.explain.image_transformations import high_frequencies
+from vivace.explain.image_parameterization import ImageParameters, high_frequencies
+from vivace.explain.image_transformations import ImageTransformations
 from vivace.explain.objectives import Objective, channel, logit
 
 SIZE = (6, 8)
 NUMBERS = 3 * 6 * 8
-PLAIN = {"views": None, "smoothness": 0.0}
+PLAIN = {"smoothness": 0.0, "l2": 0.0}
 
 
 def linear(seed: int = 0) -> nn.Sequential:
@@ -42,8 +42,8 @@ def check(climb: Callable[..., Maximized]) -> None:
     torch.testing.assert_close(free.images, start + 5 * 0.1 * w)
     values = [((start[i] + n * 0.1 * w[i]) * w[i]).sum() for n in range(5) for i in (0, 1)]
     torch.testing.assert_close(free.activations, torch.stack(values).view(5, 2))
-    held = climb(model, logit([0, 1]), SIZE, steps=200, rate=10, l2=5, parameters=pixels(count=2), optimizer=SGD,
-                 **PLAIN)  # fmt: skip
+    held = climb(model, logit([0, 1]), SIZE, steps=200, rate=10, parameters=pixels(count=2), optimizer=SGD,
+                 **PLAIN | {"l2": 5})  # fmt: skip
     torch.testing.assert_close(held.images, 0.5 + w * NUMBERS / 10, atol=1e-3, rtol=1e-3)
 
 
@@ -92,7 +92,8 @@ def convolutional() -> nn.Sequential:
     return model
 
 
-climb = partial(activation_maximization, convolutional(), channel("2", 3), (32, 32), steps=12)
+climb = partial(activation_maximization, convolutional(), channel("2", 3), (32, 32), steps=12,
+                views=ImageTransformations())  # fmt: skip
 
 
 def test_same_seed_same_bytes() -> None:
@@ -123,7 +124,7 @@ def test_pictures_of_a_batch_do_not_mix() -> None:
 def test_each_takes_high_frequencies_away(regularizer: dict[str, float]) -> None:
     def made(**more: float) -> Tensor:
         start = ImageParameters((32, 32), basis="pixel", generator=torch.Generator().manual_seed(0))
-        return climb(views=None, parameters=start, **({"smoothness": 0.0} | more)).images
+        return climb(views=None, parameters=start, **({"smoothness": 0.0, "l2": 0.0} | more)).images
 
     assert high_frequencies(made(**regularizer)) < 0.7 * high_frequencies(made())
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vivace.base.errors import InputError
 from vivace.base.images import read_image, resize
-from vivace.explain.image_transformations import ImageTransformations, blurred, high_frequencies
+from vivace.explain.image_parameterization import blurred
+from vivace.explain.image_transformations import ImageTransformations
 
 STILL = {"pad": 0, "jitter": 0, "rotation": 0, "zoom": (1, 1), "shift": 0}
 SIZE = (40, 56)
@@ -89,24 +90,6 @@ def test_a_gradient_passes() -> None:
     x = picture(2).requires_grad_()
     ImageTransformations()(x, seeded()).sum().backward()
     assert x.grad is not None and (x.grad > 0).float().mean() > 0.5
-
-
-def test_blur_is_a_gaussian() -> None:
-    """One pixel becomes the bell curve."""
-    dot = torch.zeros(1, 3, 33, 33)
-    dot[..., 16, 16] = 1
-    d = torch.arange(33) - 16.0
-    bell = torch.exp(-(d**2) / (2 * 2.5**2)) / (2.5 * math.sqrt(2 * math.pi))
-    torch.testing.assert_close(blurred(dot, 2.5), (bell[:, None] * bell).expand(1, 3, -1, -1), atol=1e-6, rtol=0)
-
-
-def test_high_frequencies_by_hand() -> None:
-    """A wave of amplitude 1/4 has a mean square of 1/32, and counts where it is fast."""
-    x = torch.arange(32.0)
-    slow, fast = (0.5 + 0.25 * torch.cos(2 * math.pi * f * x).expand(1, 3, 32, 32) for f in (2 / 32, 10 / 32))
-    assert float(high_frequencies(slow)) == pytest.approx(0, abs=1e-9)
-    assert float(high_frequencies(fast)) == pytest.approx(1 / 32)
-    assert float(high_frequencies(slow, above=0)) == pytest.approx(1 / 32)
 
 
 @pytest.mark.parametrize(("wrong", "told"), [({"pad": -1}, "at least 0"), ({"zoom": (1.2, 0.8)}, "the smaller first"),

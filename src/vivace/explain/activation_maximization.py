@@ -3,9 +3,9 @@
 Erhan, Bengio, Courville, Vincent, "Visualizing higher-layer features of a deep network" (2009), section 3.2; the
 regularisers: Simonyan et al. (2013), Yosinski et al. (2015), Olah et al. (2017).
 In: a model, an objective and a size (height, width). Out: pictures (B, 3, H, W), RGB, in [0, 1].
-Departs from the paper: Adam climbs, and by default as Olah et al. do it: frequencies for pixels, views for the picture;
-the first paper: parameters=ImageParameters(size, basis="pixel", decorrelate=False, limit="none"), views=None,
-smoothness=0, optimizer=torch.optim.SGD.
+Departs from the paper: by default Adam climbs, in frequencies for pixels, with weights of l2 and smoothness that suit a
+logit (a channel's mean takes a hundredth); the paper: parameters=ImageParameters(size, basis="pixel",
+decorrelate=False, limit="none"), smoothness=0, l2=0, optimizer=torch.optim.SGD.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,11 @@ from vivace.base.errors import InputError
 from vivace.base.hooks import evaluating
 from vivace.base.images import total_variation
 from vivace.base.progress import Step, Tell, ignore
-from vivace.explain.image_parameterization import ImageParameters
-from vivace.explain.image_transformations import ImageTransformations, blurred, high_frequencies
-from vivace.explain.objectives import Objective
+from vivace.explain.image_parameterization import ImageParameters, blurred, high_frequencies
 
-Views = Callable[[Tensor, torch.Generator | None], Tensor]
-SHAKEN = ImageTransformations()
+Objective = Callable[[nn.Module, Tensor], Tensor]  # such as `logit(130)`: a number for each picture (B,)
+Views = Callable[[Tensor, torch.Generator | None], Tensor]  # such as `ImageTransformations()`
+DECAY = 0.85  # of the frequencies: at 1, photographs' own, large shapes move so fast that they end in black and white
 
 
 class Maximized(NamedTuple):
@@ -41,10 +40,10 @@ def activation_maximization(
     *,
     count: int = 1,
     steps: int = 200,
-    rate: float = 0.05,
-    views: Views | None = SHAKEN,
-    l2: float = 0.0,
-    smoothness: float = 400.0,
+    rate: float = 0.04,
+    views: Views | None = None,
+    l2: float = 10.0,
+    smoothness: float = 1000.0,
     frequency: float = 0.0,
     blur: float = 0.0,
     parameters: ImageParameters | None = None,
@@ -54,7 +53,8 @@ def activation_maximization(
 ) -> Maximized:
     """Pictures I that maximise f(I) - lambda R(I), from random noise; as many as `count`, or as `parameters` has.
 
-    views: what the network is shown in place of the picture, drawn anew at each step; None: the picture itself
+    views: what the network is shown in place of the picture, drawn anew at each step: `ImageTransformations()` for
+    pictures that people recognise; None shows the picture itself
     l2: weight of the mean square of the distance from grey
     smoothness: weight of the total variation (mean square of steps between neighbours)
     frequency: weight of the mean square of all that is finer than 8 pixels a cycle
@@ -66,7 +66,7 @@ def activation_maximization(
     if steps < 1:
         raise InputError(f"gradient ascent takes at least one step, not {steps}")
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    picture = parameters or ImageParameters(size, count=count, generator=generator)
+    picture = parameters or ImageParameters(size, count=count, decay=DECAY, generator=generator)
     picture = picture.to(device)
     solver: Any = optimizer(list(picture.parameters()), lr=rate, maximize=True)
     reached = []

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vivace.base.errors import InputError
-from vivace.explain.image_parameterization import frequencies
 
 
 @dataclass(frozen=True)
@@ -67,24 +66,3 @@ class ImageTransformations:
         where = torch.stack([across / (x.shape[-1] / 2), down / (x.shape[-2] / 2)], dim=-1)  # (B, H, W, 2) in [-1, 1]
         # beyond the grey frame there is more grey, beyond a picture without a frame more of its edge
         return F.grid_sample(x, where, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def blurred(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
-    """Gaussian blur of standard deviation `sigma` pixels; the picture goes on periodically beyond its edges."""
-    size = (images.shape[-2], images.shape[-1])
-    passed = torch.exp(-2 * (math.pi * sigma * _exact(size, images)) ** 2)
-    return torch.fft.irfft2(torch.fft.rfft2(images) * passed, s=size)
-
-
-def high_frequencies(images: Float[Tensor, "b c h w"], above: float = 0.125) -> Float[Tensor, " b"]:
-    """The mean square of what a picture has in frequencies above so many cycles a pixel (a half is the most)."""
-    size = (images.shape[-2], images.shape[-1])
-    kept = torch.fft.rfft2(images) * (_exact(size, images) > above)
-    return torch.fft.irfft2(kept, s=size).square().mean((1, 2, 3))
-
-
-def _exact(size: tuple[int, int], like: Tensor) -> Float[Tensor, "h f"]:
-    """Cycles a pixel, 0 for the mean."""
-    f = frequencies(size).to(like)
-    f[0, 0] = 0
-    return f
