@@ -42,7 +42,7 @@ def check(climb: Callable[..., Maximized]) -> None:
     torch.testing.assert_close(free.images, start + 5 * 0.1 * w)
     values = [((start[i] + n * 0.1 * w[i]) * w[i]).sum() for n in range(5) for i in (0, 1)]
     torch.testing.assert_close(free.activations, torch.stack(values).view(5, 2))
-    held = climb(model, logit([0, 1]), SIZE, steps=200, rate=10, parameters=pixels(count=2), optimizer=SGD,
+    held = climb(model, logit([0, 1]), SIZE, steps=25, rate=10, parameters=pixels(count=2), optimizer=SGD,
                  **PLAIN | {"l2": 5})  # fmt: skip
     torch.testing.assert_close(held.images, 0.5 + w * NUMBERS / 10, atol=1e-3, rtol=1e-3)
 

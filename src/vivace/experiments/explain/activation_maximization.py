@@ -62,7 +62,8 @@ def run(*, classes: str = "broccoli, flamingo, strawberry", layer: str | None = 
         tell: Tell = ignore) -> Report:  # fmt: skip
     """Gradient ascent paints the picture that excites a class or a channel most; regularisers make it one to look at.
 
-    vivace run activation_maximization        TIME
+    vivace run activation_maximization        2 min on two cores (40 s with --compare nothing); 82 % of plain ascent is
+                                              fine noise, 9 % of its logit survives a shift; 44 % and 94 % with all
 
     classes: what to paint, by ImageNet's names or indices, with commas between
     layer: paint this layer's channels in place of classes, by its dotted name ("blocks.10")
@@ -222,9 +223,10 @@ def _regularizers(report: Report, model: nn.Module, variants: Mapping[str, dict[
     report.table("what_each_buys", ("regulariser", "logit", "finer than 8 px", "logit left when shifted",
                                     "probability in views", "another network's"), rows,
                  f"Means of {len(index)} classes. The last column is ResNet-20, trained on CIFAR-10 and shown the "
-                 "picture at 32 pixels: its probability of the class that is meant (chance: 0.1).")  # fmt: skip
+                 "picture at 32 pixels: its probability of the class that is meant (chance: 0.1). It is hardly "
+                 "convinced by any: what one network wants is not what another sees.")  # fmt: skip
     some = {name: spectra[name] for name in ("photographs", "none", "Gaussian blur", "Fourier basis", "all")}
-    report.curve("spectra", some, x="cycles a pixel", y="power", log_x=True, log_y=True,
+    report.curve("spectra", some, x="cycles a pixel", y="power", log_y=True,
                  caption="Mean power by frequency. Photographs fall; plain ascent adds fast waves.")  # fmt: skip
 
 
@@ -237,7 +239,7 @@ def _fine(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
 def _spectrum(images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor]:
     """Frequencies, and the mean power in a ring around each."""
     size = (images.shape[-2], images.shape[-1])
-    power = torch.fft.rfft2(images).abs().square().mean((0, 1)).flatten()
+    power = torch.fft.rfft2(images - images.mean((2, 3), keepdim=True)).abs().square().mean((0, 1)).flatten()
     rings = 12
     edges = torch.logspace(math.log10(1 / max(size)), math.log10(0.5), rings + 1)
     ring = torch.bucketize(frequencies(size).flatten(), edges).clamp(1, rings) - 1
@@ -269,10 +271,10 @@ def _gallery(report: Report, model: nn.Module, units: int, side: int, steps: int
                  detail=f"the smaller of two shares: of the stem's 32 channels whose picture has one main direction "
                  f"({edges:.2f}; {(directed['blocks.1'] > 0.5).float().mean():.2f} in blocks.1), and of the head's "
                  f"{units} whose picture the network names with at least 0.5 ({objects:.2f})")  # fmt: skip
-    report.images("gallery", rows, "Channels as they come, none chosen: colours and gratings first, then textures, "
-                  "then parts of things.")  # fmt: skip
-    report.image("first_layer", grid([*resize(stem.images, 64)], columns=8), "All 32 channels of the stem: some are "
-                 "edges in one direction, others colours or dots.")  # fmt: skip
+    report.images("gallery", rows, "Channels as they come, none chosen: colours first, then stripes, then textures, "
+                  "and in the last two layers hints of things.")  # fmt: skip
+    report.image("first_layer", grid([*resize(stem.images, 64)], columns=8), "All 32 channels of the stem: most want a "
+                 "flat colour, which is enough for their ReLU6. Grey: no gradient from this noise.")  # fmt: skip
 
 
 def _coherence(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
@@ -311,9 +313,11 @@ def _bounds(report: Report, model: nn.Module, seed: int) -> None:
     report.claim("5.3.x1", capped, low=5,
                  detail="the logit reached in 20 steps of a size of 20 over that with 2, without a limit, in "
                  f"EfficientNet-Lite0, whose ReLU6 ends at 6; {with_biases:.2f} in ResNet-20, with ReLU")  # fmt: skip
+    w, b = (model.get_parameter(f"classifier.{name}")[class_index("flamingo")] for name in ("weight", "bias"))
+    ceiling = 6 * w.clamp_min(0).sum() + b
     report.table("without_limit", ("network", *(f"step {0.02 * factor:g}" for factor in FACTORS)), rows,
-                 "The largest logit in 20 steps of gradient ascent without any limit, by the steps' size. Where ReLU "
-                 "goes on for ever, so does the objective; ReLU6 is a ceiling.")  # fmt: skip
+                 "The largest logit in 20 steps of gradient ascent without any limit, by the steps' size. ReLU goes "
+                 f"on for ever; behind ReLU6 no picture at all gives more than {ceiling:.0f}.")  # fmt: skip
 
 
 @torch.no_grad()
