@@ -43,8 +43,6 @@ def run(*, image: ImagePath = "chelsea", layer: str | None = None, weights: File
     seed: the random moves
     """
     photo = read_image(image, max_side=size)
-    if min(photo.shape[1:]) < 64:
-        raise InputError(f"the photograph has {photo.shape[1]} x {photo.shape[2]} pixels; at least 64 x 64 are needed")
     model: nn.Module = load_model(weights)[0] if weights else fold_batch_norms(efficientnet_lite0(weights="imagenet"))
     if weights and layer is None:
         raise InputError("say which layer of your network dreams: --layer, by its dotted name")
