@@ -78,7 +78,9 @@ def activations(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> li
     found: dict[nn.Module, Tensor] = {}
     enough = _Enough()  # ours: a model may look into a part of itself in the same way
 
-    def keep(module: nn.Module, output: Tensor) -> Tensor:
+    def keep(module: nn.Module, output: object) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise InputError(f"the layer {_names([module])} puts out {_shape(output)}, not a tensor")
         found[module] = output
         if len(found) == len(set(modules)):
             raise enough
