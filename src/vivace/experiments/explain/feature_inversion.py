@@ -250,4 +250,4 @@ def _decibels(images: Float[Tensor, "b 3 h w"], photos: Float[Tensor, "b 3 h w"]
 def _ssim(images: Float[Tensor, "b 3 h w"], photos: Float[Tensor, "b 3 h w"]) -> float:
     """Mean over the pictures."""
     pairs = [(a.numpy(), b.numpy()) for a, b in zip(images, photos, strict=True)]
-    return sum(structural_similarity(a, b, channel_axis=0, data_range=1) for a, b in pairs) / len(pairs)
+    return float(sum(structural_similarity(a, b, channel_axis=0, data_range=1) for a, b in pairs) / len(pairs))
