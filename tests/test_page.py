@@ -32,6 +32,7 @@ def everything() -> Report:
     report.table("numbers", ["name", "value"], [["a, b", 0.123456], ['say "c"', 3]])
     report.video("film", torch.rand(3, 3, 16, 16))
     report.mesh("shape", torch.eye(3), torch.tensor([[0, 1, 2]]))
+    report.page("inner", "<!doctype html><p id='said'></p><script>said.textContent = 'it runs'</script>")
     report.claim("6.2.c1", measured=0.03, high=0.05, detail="as <measured>")
     report.claim("6.2.x9", measured=3, low=4, unit="s")
     return report
@@ -48,7 +49,7 @@ def test_the_folder_holds_everything(tmp_path: Path) -> None:
     written(tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"report.json", "index.html", "cat.png", "pair-00-a-label.png", "pair-01-tiny.png", "loss.png",
-                     "numbers.csv", "film.webp", "shape.obj", "shape.png"}  # fmt: skip
+                     "numbers.csv", "film.webp", "shape.obj", "shape.png", "inner.html"}  # fmt: skip
     told = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [claim["verdict"] for claim in told["claims"]] == ["holds", "refuted"] and told["claims"][0]["low"] is None
     assert (tmp_path / "run" / "numbers.csv").read_text() == 'name,value\n"a, b",0.123456\n"say ""c""",3\n'
@@ -122,6 +123,8 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path, kind: str, width: i
     page.goto((tmp_path / "index.html").as_uri())
     assert not said and all(url.startswith(("file:", "data:")) for url in asked_for)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    page.locator("iframe").scroll_into_view_if_needed()
+    assert page.frame_locator("iframe").locator("#said").inner_text() == "it runs"
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert page.evaluate("[...document.querySelectorAll('math')].every(m => m.getBoundingClientRect().height > 5)")
     assert (
