@@ -1,10 +1,7 @@
 """A run's folder: whole or not at all, self-contained, and a page that holds up in a real browser."""
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,6 @@ from vivace.base.images import read_image
 from vivace.base.report import Report
 from vivace.exam import bank
 from vivace.page import Run, _markdown, check_folder, write_run, write_tour
-
-CHROMIUM = shutil.which("chromium")
 
 
 def everything() -> Report:
@@ -89,21 +84,6 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     written(tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        assert os.environ.get("VIVACE_BROWSER") != "required", "CI installs chromium"
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.browser

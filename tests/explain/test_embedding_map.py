@@ -34,9 +34,6 @@ def test_clusters_stay_together_and_the_start_counts(method: str) -> None:
     check(lambda: found)
     assert np.array_equal(found, make(START, generator=from_seed(0)))
     assert not np.allclose(found, make(generator=from_seed(0)))
-    for side in (1, -1):  # a start turned round turns the map round
-        turned = make(side * START, generator=from_seed(0))
-        assert min(np.corrcoef(turned[:, i], side * START[:, i])[0, 1] for i in (0, 1)) > 0.3
 
 
 def check(make: Callable[[], np.ndarray]) -> None:

@@ -53,7 +53,7 @@ def interactive_map(
     return page.replace("{{data}}", json.dumps(told, separators=(",", ":")).replace("<", "\\u003c"))
 
 
-def map_of_thumbnails(images: Float[Tensor, "n 3 h w"], where: Map, of: Int[np.ndarray, " n"], *, side: int = 960,
+def map_of_thumbnails(images: Float[Tensor, "n 3 h w"], where: Map, of: Int[np.ndarray, " n"], *, side: int = 800,
                       thumbnail: int = 36) -> Float[Tensor, "3 side side"]:  # fmt: skip
     """The map as a picture: a thumbnail, framed in its group's colour, wherever there is room; a dot elsewhere."""
     frame, k = 3, int(of.max()) + 1
