@@ -39,7 +39,7 @@ from vivace.explain import (
 from vivace.generative import PCA
 from vivace.learning import KMeans
 
-QUICK = {"count": 160, "side": 64, "starts": 2, "steps": 4}
+QUICK = {"count": 160, "side": 96, "starts": 2, "steps": 2}
 
 LAYERS = ("stem", "blocks.0", "blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.13", "blocks.15", "head")
 RING, NEAR = 300, 7  # points on a circle, whose shape as a whole is known, and how many each is kept near
@@ -199,7 +199,7 @@ def _show(report: Report, space: Space, maps: Mapping[str, Rows], groups: int, s
                   f"the median is {np.median(unusual):.2f}.")  # fmt: skip
 
 
-def _row(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "3 h w"]:
+def _row(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "3 rows columns"]:
     """Pictures side by side."""
     tiles = resize(images, (side, side)).expand(-1, 3, -1, -1)
     spaced = [part for tile in tiles for part in (tile, torch.ones(3, side, 4))]
