@@ -87,7 +87,9 @@ def run(*, data: FolderPath = None, count: Annotated[int, Ge(100), Le(5000)] = 6
     steps: gradient steps in which features are decoded into a picture
     seed: which pictures, and all starts
     """
-    report = Report("The feature space of a network")
+    report = Report("The feature space of a network",
+                    "A network's last layer makes each picture a point of 1,280 numbers; like pictures lie near each "
+                    "other there. Below they are laid out in the plane, grouped and searched. ")  # fmt: skip
     space: list[Space] = []
     maps: dict[str, Rows] = {}
     parts = [
@@ -315,7 +317,7 @@ def _neighbours(report: Report, space: Space) -> None:
     report.claim("5.4.x1", gain.mean(), low=0, spread=_error(gain),
                  detail=f"the same for 300 handwritten digits, unlike ImageNet's pictures: "
                  f"{found['features'].mean():.2f} by features, {found['pixels'].mean():.2f} by pixels")  # fmt: skip
-    report.summary = (
+    report.summary += (
         f"**{deep.mean() * LINK:.1f}** of a picture's five nearest are of its class by a network's last features, "
         f"{raw.mean() * LINK:.1f} by pixels ({len(deep)} pictures of ten classes). A map in the plane keeps these "
         "neighbourhoods in part and distances hardly; what it shows of the whole depends on where it began."
