@@ -2,12 +2,12 @@
 
 Venna, Kaski, "Neighborhood preservation in nonlinear projection methods: an experimental study" (2001), eq. 1 and 2.
 In: features X (n, d) and where the map puts them, Y (n, e). Out: numbers in [0, 1]; 1 is a map without a fault.
-Departs from the paper: nowhere; equal distances are ranked in the rows' order. `distance_correlation` asks another
-question, whether far is far (rank correlation of all distances).
+Departs from the paper: nowhere; equal distances have any order. `distance_correlation` asks another question, whether
+far is far (rank correlation of all distances).
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from vivace.base.errors import InputError
 
@@ -39,21 +39,23 @@ def _preserved(true: Float[np.ndarray, "n n"], found: Float[np.ndarray, "m m"], 
         raise InputError(f"{len(found)} and {n} points: a map has one for each row of features")
     if not 1 <= k < n / 2:
         raise InputError(f"n_neighbors is {k}, but must be from 1 to less than half of {n} points")
-    near = _order(found)[:, :k]
+    near = np.argpartition(_others(found), k - 1, axis=1)[:, :k]
     rank = np.empty((n, n), np.int64)
-    np.put_along_axis(rank, _order(true), np.arange(1, n + 1)[None], axis=1)  # 1 is the nearest; itself comes last
+    np.put_along_axis(
+        rank, np.argsort(_others(true), axis=1), np.arange(1, n + 1)[None], axis=1
+    )  # 1 is the nearest; itself comes last
     beyond = np.maximum(np.take_along_axis(rank, near, axis=1) - k, 0).sum()
     return 1 - 2 * float(beyond) / (n * k * (2 * n - 3 * k - 1))
 
 
-def _order(D: Float[np.ndarray, "n n"]) -> Int[np.ndarray, "n n"]:
-    """Of each row the others, nearest first, itself last."""
-    return np.argsort(np.where(np.eye(len(D), dtype=bool), np.inf, D), axis=1, kind="stable")
+def _others(D: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """The same distances, but each point is farthest from itself."""
+    return np.where(np.eye(len(D), dtype=bool), np.inf, D)
 
 
 def _distances(X: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n n"]:
     if not np.isfinite(X).all():
         raise InputError("features have NaN or infinite numbers")
-    from scipy.spatial.distance import cdist
+    from sklearn.metrics.pairwise import euclidean_distances
 
-    return cdist(X, X)
+    return euclidean_distances(X - X.mean(0))
