@@ -1,10 +1,7 @@
 """A run's folder: whole or not at all, self-contained, and a page that holds up in a real browser."""
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,6 @@ from vivace.base.images import read_image
 from vivace.base.report import Report
 from vivace.exam import bank
 from vivace.page import Run, _markdown, check_folder, write_run, write_tour
-
-CHROMIUM = shutil.which("chromium")
 
 
 def everything() -> Report:
@@ -32,6 +27,7 @@ def everything() -> Report:
     report.table("numbers", ["name", "value"], [["a, b", 0.123456], ['say "c"', 3]])
     report.video("film", torch.rand(3, 3, 16, 16))
     report.mesh("shape", torch.eye(3), torch.tensor([[0, 1, 2]]))
+    report.page("inner", "<!doctype html><p id='said'></p><script>said.textContent = 'it runs'</script>")
     report.claim("6.2.c1", measured=0.03, high=0.05, detail="as <measured>")
     report.claim("6.2.x9", measured=3, low=4, unit="s")
     return report
@@ -48,7 +44,7 @@ def test_the_folder_holds_everything(tmp_path: Path) -> None:
     written(tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"report.json", "index.html", "cat.png", "pair-00-a-label.png", "pair-01-tiny.png", "loss.png",
-                     "numbers.csv", "film.webp", "shape.obj", "shape.png"}  # fmt: skip
+                     "numbers.csv", "film.webp", "shape.obj", "shape.png", "inner.html"}  # fmt: skip
     told = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [claim["verdict"] for claim in told["claims"]] == ["holds", "refuted"] and told["claims"][0]["low"] is None
     assert (tmp_path / "run" / "numbers.csv").read_text() == 'name,value\n"a, b",0.123456\n"say ""c""",3\n'
@@ -91,21 +87,6 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        assert os.environ.get("VIVACE_BROWSER") != "required", "CI installs chromium"
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
@@ -123,6 +104,8 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path, kind: str, width: i
     page.goto((tmp_path / "index.html").as_uri())
     assert not said and all(url.startswith(("file:", "data:")) for url in asked_for)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    page.locator("iframe").scroll_into_view_if_needed()
+    assert page.frame_locator("iframe").locator("#said").inner_text() == "it runs"
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert page.evaluate("[...document.querySelectorAll('math')].every(m => m.getBoundingClientRect().height > 5)")
     assert (

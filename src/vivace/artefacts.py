@@ -18,7 +18,7 @@ from PIL import Image as Picture
 
 from vivace.base.drawing import PALETTE
 from vivace.base.images import to_uint8, write_image
-from vivace.base.report import Artefact, Curve, Figure, File, Image, Images, Mesh, Table, Video, number
+from vivace.base.report import Artefact, Curve, Figure, File, Image, Images, Mesh, Page, Table, Video, number
 
 
 def write_artefact(artefact: Artefact, folder: Path, *, prefix: str) -> tuple[str, Markup]:
@@ -67,6 +67,12 @@ def write_artefact(artefact: Artefact, folder: Path, *, prefix: str) -> tuple[st
             shutil.copyfile(artefact.path, folder / name)
             size = f"{artefact.path.stat().st_size / 1e6:.2f} MB"
             return name, Markup('<p class="file"><a href="{}">{}</a> {}</p>').format(name, name, size)
+        case Page():  # its script runs apart from our page, without a right to anything
+            name = f"{artefact.name}.html"
+            (folder / name).write_text(artefact.html, encoding="utf-8")
+            return name, Markup(
+                '<iframe class="inner" sandbox="allow-scripts" loading="lazy" title="{}" srcdoc="{}"></iframe>'
+            ).format(artefact.name, artefact.html)
 
 
 def _inlined(picture: Picture.Image, name: str) -> Markup:

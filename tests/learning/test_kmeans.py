@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vivace.base.errors import InputError
-from vivace.experiments.learning.kmeans import directions
+from vivace.experiments.labelled_pictures import directions
 from vivace.learning import KMeans, assign, kmeans_plus_plus, lloyd, update
 
 Step = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

@@ -146,7 +146,16 @@ class File:
     caption: str = ""
 
 
-Artefact = Image | Images | Video | Curve | Table | Figure | Mesh | File
+@dataclass(frozen=True)
+class Page:
+    """A page to play with: HTML whole in itself, its script and pictures inside."""
+
+    name: str
+    html: str
+    caption: str = ""
+
+
+Artefact = Image | Images | Video | Curve | Table | Figure | Mesh | File | Page
 
 
 @dataclass
@@ -195,6 +204,9 @@ class Report:
 
     def file(self, name: str, path: Path, caption: str = "") -> None:
         self.add(File(name, path, caption))
+
+    def page(self, name: str, html: str, caption: str = "") -> None:
+        self.add(Page(name, html, caption))
 
     def claim(self, id: str, measured: float | bool | Tensor, *, low: float = -math.inf, high: float = math.inf,
               spread: float = 0.0, unit: str = "", detail: str = "") -> Claim:  # fmt: skip

@@ -94,3 +94,9 @@ def cnn_features(images: Float[Tensor, "n c h w"], side: int, *, tell: Tell = ig
     """What EfficientNet-Lite0, trained on ImageNet, averages before it names a class; pictures enlarged to `side`."""
     enlarged = resize(images, (side, side)).expand(-1, 3, -1, -1)
     return head_inputs(efficientnet_lite0(weights="imagenet"), enlarged, batch_size=50, tell=tell).double().numpy()
+
+
+def directions(X: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Rows of length 1: Euclidean distance then compares angles. A row of zeros (a network may see nothing) stays."""
+    length = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(length > 0, length, 1)

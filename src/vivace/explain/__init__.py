@@ -20,6 +20,9 @@ from vivace.explain.gabor import GaborFit as GaborFit
 from vivace.explain.gabor import color_and_shape as color_and_shape
 from vivace.explain.gabor import fit_gabor as fit_gabor
 from vivace.explain.gabor import gabor as gabor
+from vivace.explain.cka import cka as cka
+from vivace.explain.embedding_map import embedding_map as embedding_map
+from vivace.explain.embedding_map import umap_at_hand as umap_at_hand
 from vivace.explain.grad_cam import grad_cam as grad_cam
 from vivace.explain.grad_cam import map_and_gradient as map_and_gradient
 from vivace.explain.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
@@ -51,3 +54,9 @@ from vivace.explain.weight_statistics import relative_change as relative_change
 from vivace.explain.weight_statistics import spectral_norm as spectral_norm
 from vivace.explain.weight_statistics import weight_statistics as weight_statistics
 from vivace.explain.weight_statistics import weights_of as weights_of
+from vivace.explain.mahalanobis import Mahalanobis as Mahalanobis
+from vivace.explain.nearest_neighbors import nearest_neighbors as nearest_neighbors
+from vivace.explain.nearest_neighbors import neighbor_agreement as neighbor_agreement
+from vivace.explain.trustworthiness import continuity as continuity
+from vivace.explain.trustworthiness import distance_correlation as distance_correlation
+from vivace.explain.trustworthiness import trustworthiness as trustworthiness

@@ -21,7 +21,7 @@ from vivace.base.errors import InputError
 from vivace.base.images import SUFFIXES, crop_center, grid, read_image, resize
 from vivace.base.parameters import FolderPath, Seed, checked
 from vivace.base.report import Report, Tell, ignore
-from vivace.experiments.labelled_pictures import cnn_features, patches, pixels
+from vivace.experiments.labelled_pictures import cnn_features, directions, patches, pixels
 from vivace.experiments.parts import in_turn
 from vivace.generative import PCA
 from vivace.learning import KMeans, LogisticRegression, kmeans_plus_plus, lloyd
@@ -214,12 +214,6 @@ def _film(report: Report, train: Labelled, seed: int) -> None:
         lines[name] = (np.arange(1, len(inertia) + 1), inertia)
     report.curve("inertia", lines, x="step", y="sum of squared distances", caption="It never rises, so the steps end; "
                  "where they end depends on the start.")  # fmt: skip
-
-
-def directions(X: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Rows of length 1: Euclidean distance then compares angles. A row of zeros (a network may see nothing) stays."""
-    length = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(length > 0, length, 1)
 
 
 def names_of(y: Groups, labels: Groups) -> Int[np.ndarray, " k"]:
