@@ -139,7 +139,7 @@ def _sheet(report: Report, given: Pictures, E: Float[Tensor, "n d"], model: nn.M
         cosines, places = F.cosine_similarity(e, E[searched]).topk(min(SHOWN, len(searched)))
         row = [(f"asks: {name}", square)]
         for cosine, i in zip(cosines.tolist(), searched[places].tolist(), strict=True):
-            found = Path(given.names[i]).name if len(given.classes) == 1 else given.classes[int(given.labels[i])]
+            found = Path(given.names[i]).stem if len(given.classes) == 1 else given.classes[int(given.labels[i])]
             row.append((f"{found[:12]}, {cosine:.2f}", given.see(i)))
         rows.append(row)
     report.figure("nearest", sheet(rows), "In each row the picture that asks (framed), then the nearest of those "
