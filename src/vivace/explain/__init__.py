@@ -23,6 +23,11 @@ from vivace.explain.gabor import gabor as gabor
 from vivace.explain.cka import cka as cka
 from vivace.explain.embedding_map import embedding_map as embedding_map
 from vivace.explain.embedding_map import umap_at_hand as umap_at_hand
+from vivace.explain.embeddings import embedded as embedded
+from vivace.explain.embeddings import embedding as embedding
+from vivace.explain.embeddings import embeddings as embeddings
+from vivace.explain.embeddings import last_linear as last_linear
+from vivace.explain.embeddings import pooled as pooled
 from vivace.explain.grad_cam import grad_cam as grad_cam
 from vivace.explain.grad_cam import map_and_gradient as map_and_gradient
 from vivace.explain.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
@@ -60,3 +65,5 @@ from vivace.explain.nearest_neighbors import neighbor_agreement as neighbor_agre
 from vivace.explain.trustworthiness import continuity as continuity
 from vivace.explain.trustworthiness import distance_correlation as distance_correlation
 from vivace.explain.trustworthiness import trustworthiness as trustworthiness
+from vivace.explain.zero_shot import ESZSL as ESZSL
+from vivace.explain.zero_shot import DirectAttributePrediction as DirectAttributePrediction

@@ -11,6 +11,7 @@ from vivace.learning.kmeans import assign as assign
 from vivace.learning.kmeans import kmeans_plus_plus as kmeans_plus_plus
 from vivace.learning.kmeans import lloyd as lloyd
 from vivace.learning.kmeans import update as update
+from vivace.learning.knn import KNN as KNN
 from vivace.learning.lasso import Lasso as Lasso
 from vivace.learning.lasso import lasso_path as lasso_path
 from vivace.learning.linear_regression import LinearRegression as LinearRegression
