@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vivace.base.errors import InputError
-from vivace.base.spatial_maps import as_map, find_map, first_tensor, with_first
+from vivace.base.hooks import as_map, find_map, first_tensor, with_first
 
 PICTURES = torch.zeros(2, 3, 32, 48)  # patches of 8: 4 x 6
 

@@ -17,8 +17,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
-from vivace.base.hooks import Layer, graph_from
-from vivace.base.spatial_maps import as_map
+from vivace.base.hooks import Layer, as_map, graph_from
 
 # which class a map is for: its index or name, one for each picture, or None for what the model predicts
 Target = int | str | Sequence[int | str] | Int[Tensor, "..."] | Int[np.ndarray, "..."] | None

@@ -16,8 +16,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.hooks import Layer, graph_from
-from vivace.base.spatial_maps import as_map
+from vivace.base.hooks import Layer, as_map, graph_from
 from vivace.explain.cam import Target, check_batch, class_indices, heat_map
 
 # from the model's output, whatever that is, to one number for each picture: a caption's log-probability, a box's score

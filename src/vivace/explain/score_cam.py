@@ -17,8 +17,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.base.hooks import Layer, evaluating, graph_from
-from vivace.base.spatial_maps import as_map
+from vivace.base.hooks import Layer, as_map, evaluating, graph_from
 from vivace.explain.cam import Target, check_batch, class_indices, heat_map
 from vivace.explain.grad_cam import Score, score_of
 
