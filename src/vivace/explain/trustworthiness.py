@@ -40,11 +40,10 @@ def _preserved(true: Float[np.ndarray, "n n"], found: Float[np.ndarray, "m m"], 
     if not 1 <= k < n / 2:
         raise InputError(f"n_neighbors is {k}, but must be from 1 to less than half of {n} points")
     near = np.argpartition(_others(found), k - 1, axis=1)[:, :k]
-    rank = np.empty((n, n), np.int64)
-    np.put_along_axis(
-        rank, np.argsort(_others(true), axis=1), np.arange(1, n + 1)[None], axis=1
-    )  # 1 is the nearest; itself comes last
-    beyond = np.maximum(np.take_along_axis(rank, near, axis=1) - k, 0).sum()
+    D = _others(true)
+    limits = np.take_along_axis(D, near, axis=1)  # (n, k)
+    rank = np.stack([1 + (D < limit[:, None]).sum(1) for limit in limits.T], axis=1)  # 1 is the nearest
+    beyond = np.maximum(rank - k, 0).sum()
     return 1 - 2 * float(beyond) / (n * k * (2 * n - 3 * k - 1))
 
 
