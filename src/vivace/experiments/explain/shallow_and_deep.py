@@ -76,7 +76,7 @@ def run(
 ) -> Report:
     """Shallow layers are sharp, local and can be viewed; deep ones are coarse, wide, easier to read, and can't.
 
-    vivace run shallow_and_deep        40 s on two cores; probes name changed pictures better from deep layers, by 24
+    vivace run shallow_and_deep        a minute on one core; probes name changed pictures better from deep layers, by 24
                                        points, and yet deep features are less steady under a shift, turn or zoom
 
     image: the photograph on which fields are drawn
