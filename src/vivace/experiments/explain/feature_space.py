@@ -39,7 +39,7 @@ from vivace.explain import (
 from vivace.generative import PCA
 from vivace.learning import KMeans
 
-QUICK = {"count": 160, "side": 96, "starts": 2, "steps": 2}
+QUICK = {"count": 160, "side": 96, "starts": 1, "steps": 2}
 
 LAYERS = ("stem", "blocks.0", "blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.13", "blocks.15", "head")
 RING, NEAR = 300, 7  # points on a circle, whose shape as a whole is known, and how many each is kept near

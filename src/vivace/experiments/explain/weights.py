@@ -56,8 +56,8 @@ def run(
 ) -> Report:
     """First kernels are part Gabor functions, part colours, part unused; deep ones can't be read as pictures.
 
-    vivace run weights        a minute on one core; 11 of 28 living first kernels are nearer to Gabor functions than 95 %
-                              of random ones; half of the weights can't simply be dropped
+    vivace run weights        a minute on one core; 11 of 28 living first kernels are nearer to Gabor functions than
+                              95 % of random ones; half of the weights can't simply be dropped
 
     image: the photograph in whose maps single filters are changed
     architecture: a network with published weights, such as efficientnet_lite0 or resnet20
