@@ -25,7 +25,7 @@ from vivace.cnn import Field, create_model, efficientnet_lite0, linear_probe, re
 from vivace.experiments.labelled_pictures import PHOTOGRAPHS, own_pictures, patches
 from vivace.explain import invariance
 
-QUICK = {"each": 4, "crops": 6, "photographs": 2}
+QUICK = {"each": 5, "crops": 6, "photographs": 2}
 
 LAYERS = ("stem", "blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14", "head")
 KERNELS = (
