@@ -164,7 +164,8 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             pictures = sorted(file for file in path.iterdir() if _is_picture(file))
             if not pictures:
                 kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-                raise InputError(f"{path} has no picture in it ({kinds}); each sub-folder is a class")
+                hint = "" if path == root else "; each sub-folder is a class"
+                raise InputError(f"{path} has no picture in it ({kinds}){hint}")
             self.paths += pictures
             self.labels += [label] * len(pictures)
 

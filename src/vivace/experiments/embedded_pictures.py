@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
@@ -139,12 +138,6 @@ def embed_all(given: Pictures, *, tell: Tell = ignore) -> Float[Tensor, "n d"]:
     """What EfficientNet-Lite0, trained on ImageNet, averages before it names a class, for all of the pictures."""
     embed = quick_embedding(efficientnet_lite0(weights="imagenet"), None, given)
     return torch.cat([embed(batch) for batch in given.batches(tell=tell)])
-
-
-def agreement(places: Int[np.ndarray, "m k"], searched: Int[np.ndarray, " n"], asked: Int[np.ndarray, " m"]
-              ) -> Float[np.ndarray, " m"]:  # fmt: skip
-    """For each query the share of the pictures found that are of its class: precision at k."""
-    return (searched[places] == asked[:, None]).mean(1)
 
 
 def query_square(image: str | Path, side: int) -> Float[Tensor, "3 h w"]:

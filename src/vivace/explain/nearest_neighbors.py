@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vivace.base.errors import InputError, unknown
+from vivace.base.nearest import smallest
 
 Metric = Literal["euclidean", "cosine"]
 BLOCK = 2**22  # numbers in a block of distances
@@ -52,7 +53,7 @@ def nearest_neighbors(
             D[np.arange(len(D)), np.arange(some.start, some.stop)] = np.inf
         if apart is not None:
             D[apart[1][some, None] == apart[0]] = np.inf
-        places[some], distances[some] = _smallest(D, k)
+        places[some], distances[some] = smallest(D, k)
     if np.isinf(distances).any():
         raise InputError(f"k is {k}, but a query has fewer rows outside its own group")
     return places, distances if metric == "cosine" else np.sqrt(distances)
@@ -76,17 +77,3 @@ def _squared_distances(Q: Float[np.ndarray, "m d"], X: Float[np.ndarray, "n d"])
     """|q - x|^2 as |q|^2 - 2 q.x + |x|^2; little cancels where X has its mean at zero."""
     D = np.einsum("md,md->m", Q, Q)[:, None] - 2 * Q @ X.T + np.einsum("nd,nd->n", X, X)
     return np.maximum(D, 0)
-
-
-def _smallest(D: Float[np.ndarray, "m n"], k: int) -> tuple[Int[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
-    """Of each row, the k smallest in order: those at most the k-th smallest, of equals the first."""
-    if 4 * k > D.shape[1]:
-        order = np.argsort(D, axis=1, kind="stable")[:, :k]
-    else:
-        limit = np.partition(D, k - 1, axis=1)[:, k - 1, None]
-        order = np.stack([_first(row, np.flatnonzero(row <= most), k) for row, most in zip(D, limit, strict=True)])
-    return order, np.take_along_axis(D, order, axis=1)
-
-
-def _first(row: Float[np.ndarray, " n"], near: Int[np.ndarray, " c"], k: int) -> Int[np.ndarray, " k"]:
-    return near[np.argsort(row[near], kind="stable")[:k]]

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vivace.base.errors import InputError
+from vivace.base.nearest import smallest
 from vivace.learning.matrix_multiplication import cosine_similarities, squared_distances
 
 AT_A_TIME = 2**24  # distances held in memory at once
@@ -75,8 +76,5 @@ class KNN(ClassifierMixin, BaseEstimator):
     def _nearest(self, X: Float[np.ndarray, "m d"], k: int
                  ) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:  # fmt: skip
         D = 1 - cosine_similarities(X, self.rows_) if self.metric == "cosine" else squared_distances(X, self.rows_)
-        near = np.argpartition(D, k - 1, axis=1)[:, :k]
-        apart = np.take_along_axis(D, near, 1)
-        order = np.lexsort((near, apart))  # ties by place
-        apart, near = np.take_along_axis(apart, order, 1), np.take_along_axis(near, order, 1)
+        near, apart = smallest(D, k)
         return (apart if self.metric == "cosine" else np.sqrt(apart)), near

@@ -39,7 +39,7 @@ from vivace.explain import (
 from vivace.generative import PCA
 from vivace.learning import KMeans
 
-QUICK = {"count": 160, "side": 96, "starts": 2, "steps": 2}
+QUICK = {"count": 160, "side": 96, "starts": 1, "steps": 2}
 
 LAYERS = ("stem", "blocks.0", "blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.13", "blocks.15", "head")
 RING, NEAR = 300, 7  # points on a circle, whose shape as a whole is known, and how many each is kept near
@@ -177,10 +177,9 @@ def _show(report: Report, space: Space, maps: Mapping[str, Rows], groups: int, s
                 "point at a picture to see its nearest by features, which need not be the nearest on the map. The file "
                 "map.html opens by itself, too.")  # fmt: skip
     colour, of = next(iter(by.items()))
-    for name, where in maps.items():
-        report.image(f"map-{name.lower()}", map_of_thumbnails(images, where, of[1]),
-                     f"{name}: frames in the colours of the {colour}; pictures that would cover others are "
-                     "dots.")  # fmt: skip
+    report.images("layouts", {name: map_of_thumbnails(images, where, of[1]) for name, where in maps.items()},
+                  f"The same maps as pictures: frames in the colours of the {colour}; pictures that would cover others "
+                  "are dots.")  # fmt: skip
     _measured_maps(report, space, maps)
     centre = np.linalg.norm(space.features - model.cluster_centers_[group], axis=1)
     asked = [int(np.flatnonzero(group == j)[centre[group == j].argmin()]) for j in range(group.max() + 1)][:4]

@@ -25,7 +25,7 @@ from vivace.cnn import Field, create_model, efficientnet_lite0, linear_probe, re
 from vivace.experiments.labelled_pictures import PHOTOGRAPHS, own_pictures, patches
 from vivace.explain import invariance
 
-QUICK = {"each": 5, "crops": 8, "photographs": 2}
+QUICK = {"each": 5, "crops": 6, "photographs": 2}
 
 LAYERS = ("stem", "blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14", "head")
 KERNELS = (
@@ -76,7 +76,7 @@ def run(
 ) -> Report:
     """Shallow layers are sharp, local and can be viewed; deep ones are coarse, wide, easier to read, and can't.
 
-    vivace run shallow_and_deep        40 s on two cores; probes name changed pictures better from deep layers, by 24
+    vivace run shallow_and_deep        a minute on one core; probes name changed pictures better from deep layers, by 24
                                        points, and yet deep features are less steady under a shift, turn or zoom
 
     image: the photograph on which fields are drawn
@@ -189,7 +189,7 @@ def _windows(report: Report, model: nn.Module, photographs: int) -> None:
     for layer, color in zip(LAYERS, PALETTE, strict=False):
         left.plot(sizes, alike[layer], color=color, label=layer)
     left.axhline(0.9, color=GREY, linewidth=0.8, linestyle=":")
-    left.set(xlabel="side of the window, pixels", ylabel="likeness to the answers of old", ylim=(None, 1.02))
+    left.set(xlabel="side of the window, pixels", ylabel="likeness to the whole photograph's", ylim=(None, 1.02))
     left.legend(frameon=False, fontsize=7)
     right.plot(LAYERS, [min(fields[layer].size[0], 500) for layer in LAYERS], "o-", color=ORANGE, label="can see")
     right.plot(LAYERS, needed, "o-", color=BLUE, label="needs")
@@ -202,7 +202,8 @@ def _windows(report: Report, model: nn.Module, photographs: int) -> None:
         figure,
         "Left: a window on one photograph, with another one around it; how alike the "
         "middle unit's answers are to those in the whole photograph. Right: the side of the receptive field "
-        "on paper, and of the window that keeps a likeness of 0.9 (dotted: the picture).",
+        "on paper (drawn at 500 where larger), and of the smallest window tried, of 8 pixels or more, that keeps a "
+        "likeness of 0.9 (dotted: the picture).",
     )
     report.claim(
         "5.7.x2",
@@ -335,8 +336,8 @@ def _seen(report: Report, model: nn.Module, photograph: Float[Tensor, "3 h w"], 
         "strips",
         _strips(model, photograph, units),
         "One unit of each layer: its kernel as it is (grey is "
-        "zero), what it can see (white square), its map, and the patches of shipped photographs that excite "
-        "it most.",
+        "zero), what it can see (white square), its map, and the patches of shipped photographs, of "
+        f"{LARGEST} pixels at most, that excite it most.",
     )
     _told(report, raw, found, len(other))
 

@@ -127,7 +127,6 @@ def _dimensions(report: Report, among: Float[Tensor, "n d"], queries: Float[Tens
                  f"{len(among):,} vectors, {len(queries)} queries at once; time grows as d to the power "
                  f"{exponent_of(widths, times):.2f}")  # fmt: skip
     report.curve("dimensions", {"measured": (widths, milliseconds)}, x="numbers in a vector", y="ms a query",
-                 log_x=True, log_y=True, points=True,
                  caption="Time of an exact search. What doesn't shrink with the numbers is to select the ten smallest "
                  "distances.")  # fmt: skip
 
@@ -162,7 +161,7 @@ def _approximate(report: Report, among: Float[Tensor, "n d"], ids: Int[Tensor, "
                  f"An inverted file of {cells} cells around k-means' centres: more cells, surer and slower. "
                  "Compared: vectors in these cells and the centres, over all vectors.")  # fmt: skip
     report.curve("recall", {"inverted file": ([100 * share for share in shares], [100 * r for r in recalls])},
-                 x="vectors compared, %", y=f"true {K} nearest found, %", points=True,
+                 x="vectors compared, %", y=f"true {K} nearest found, %",
                  caption="What is paid and what is found; at the right end every cell is looked into.")  # fmt: skip
 
 
