@@ -129,7 +129,8 @@ def _painted(report: Report, model: nn.Module, names: Sequence[str], classes: st
     likeliest = [f"{names[int(row.argmax())]}, {float(row.max()):.2f}" for row in chances]
     report.images("painted", {f"{label} (seen as {said})": picture for label, said, picture in
                               zip(labels, likeliest, made.images, strict=True)},
-                  "Painted from noise; in brackets what the network then sees there, and how surely.")  # fmt: skip
+                  "Painted from noise; in brackets what the network then sees there, and how surely. What convinces it "
+                  "need not convince you.")  # fmt: skip
     if layer is None:
         heat = grad_cam(model, x, seen)
         report.images("cam_and_ascent", {

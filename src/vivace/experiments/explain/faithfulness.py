@@ -117,7 +117,7 @@ def _inserted(report: Report, model: EfficientNetLite, steps: int, score_maps: i
     with torch.inference_mode():
         c = model(photos).argmax(1)
     maps = {
-        **{TITLES[name]: F.adaptive_avg_pool2d(explain(model, photos, c), 7)
+        **{TITLES[name]: F.adaptive_avg_pool2d(explain(model, photos, c, layer="head"), 7)
            for name, explain in methods(score_maps).items() if score_maps or name != "score_cam"},
         "edges": F.adaptive_avg_pool2d(edge_map(photos), 7),
         "random": torch.rand(len(photos), 7, 7, generator=torch.Generator().manual_seed(seed)),

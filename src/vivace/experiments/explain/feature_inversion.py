@@ -21,7 +21,7 @@ from vivace.cnn import class_names, efficientnet_lite0
 from vivace.explain import ImageParameters, feature_distance, feature_inversion
 from vivace.style import LITE0, gatys, seeing
 
-QUICK = {"size": 64, "steps": 20, "photographs": 2, "study": 64, "study_steps": 60}
+QUICK = {"size": 64, "steps": 10, "photographs": 2, "study": 64, "study_steps": 60}
 
 LAYERS = ("stem", "blocks.0", "blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.15")  # the strip's
 DEPTHS = ("blocks.0", "blocks.4", "blocks.10")  # the claims'
