@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 from PIL import Image as Picture
 
@@ -151,9 +152,19 @@ def _drawn(curve: Curve) -> Drawing:
         elif not curve.log_x and all(place.is_integer() for place in places):  # no tick at half an epoch
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         axes.grid(alpha=0.2, color="#888888")
-        if len(curve.lines) > 1:
-            axes.legend(frameon=False)
+        if len(curve.lines) > 1 and _covers_lines(axes.legend(frameon=False), figure):
+            axes.get_legend().remove()
+            columns = 3 if max(map(len, curve.lines)) < 24 else 2
+            figure.legend(loc="outside lower center", ncols=columns, frameon=False)
     return figure
+
+
+def _covers_lines(legend: Legend, figure: Drawing) -> bool:
+    """Whether a legend, where it is drawn, lies on a line."""
+    figure.draw_without_rendering()
+    box = legend.get_window_extent()
+    paths = (line.get_path().transformed(line.get_transform()) for line in legend.axes.lines)
+    return any(path.intersects_bbox(box, filled=False) for path in paths)
 
 
 def _drawn_mesh(mesh: Mesh) -> Drawing:

@@ -106,5 +106,7 @@ def test_tells_what_is_wrong() -> None:
         feature_inversion(model, features, "0", size=(8, 12))
     with pytest.raises(InputError, match="no layer named '7'"):
         feature_inversion(model, features, "7", size=(16, 16))
+    with pytest.raises(InputError, match="at least one step"):
+        feature_inversion(model, features, "0", size=(16, 16), steps=0)
     with pytest.raises(InputError, match="zero everywhere"):
         feature_inversion(model, torch.zeros(1, 12, 8, 8), "0", size=(16, 16))

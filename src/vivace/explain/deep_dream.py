@@ -32,8 +32,9 @@ def deep_dream(
 ) -> Float[Tensor, "3 h w"]:
     """The picture changed so that the objective, such as `energy("blocks.9")`, grows: first small, then larger.
 
-    octaves, octave_scale: how many sizes, each so much larger than the one before, the last the picture's own; what
-    was dreamt at one size is enlarged and laid on the picture at the next, so that small things grow detail
+    octaves, octave_scale: how many sizes, each so much larger than the one before, the last the picture's own (sizes
+    with a side below 32 pixels are left out); what was dreamt at one size is enlarged and laid on the picture at the
+    next, so that small things grow detail
     steps, rate: ascents at each size, and how far each moves a pixel on average (root mean square)
     jitter: before each step the picture is moved by up to so many pixels, and back after it
     """

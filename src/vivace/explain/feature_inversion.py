@@ -47,9 +47,11 @@ def feature_inversion(
     smoothness: weight of the total variation; more for deeper layers, which leave more open
     norm: weight of the mean sixth power of the pixels' distance from grey
     parameters: what the pictures are written in and where they start; pixels and noise where not given
-    InputError for an unknown layer or distance, or features that are all zero or that the
-    layer cannot have at this size.
+    InputError for an unknown layer or distance, no steps, features that are all zero, and those that the layer cannot
+    have at this size.
     """
+    if steps < 1:
+        raise InputError(f"inversion takes at least one step, not {steps}")
     if distance not in get_args(Distance):
         raise unknown("distance", distance, get_args(Distance))
     if not features.any():

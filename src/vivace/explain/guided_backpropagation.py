@@ -31,8 +31,9 @@ def guided_backpropagation(
 ) -> Float[Tensor, "b c h w"]:
     """Guided backpropagation of the score of `target`, which is what it is for `grad_cam`.
 
-    Sharp and pretty, but nearly the same for every class and for networks with random upper layers (see the
-    experiment `cam_variants`): it shows edges. InputError for a model without ReLUs, where it is the plain gradient.
+    Sharp and pretty, but much the same for every class (experiment `cam_variants`) and for networks with random upper
+    layers (experiment `faithfulness`): it shows edges. InputError for a model without ReLUs, where it is the
+    plain gradient.
     """
     check_batch(images)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model):

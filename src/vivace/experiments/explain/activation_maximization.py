@@ -58,12 +58,13 @@ def run(*, classes: str = "broccoli, flamingo, strawberry", layer: str | None = 
         image: ImagePath = "coffee", weights: FilePath = None, size: Annotated[int, Ge(32), Le(1024)] = 160,
         steps: Annotated[int, Ge(4), Le(5000)] = 130, compare: Compare = "each",
         few: Annotated[int, Ge(8), Le(1000)] = 40, side: Annotated[int, Ge(32), Le(224)] = 96,
-        subjects: Annotated[int, Ge(2), Le(6)] = 6, units: Annotated[int, Ge(2), Le(16)] = 5, seed: Seed = 0,
+        subjects: Annotated[int, Ge(2), Le(6)] = 6, units: Annotated[int, Ge(2), Le(16)] = 4, seed: Seed = 0,
         tell: Tell = ignore) -> Report:  # fmt: skip
     """Gradient ascent paints the picture that excites a class or a channel most; regularisers make it one to look at.
 
-    vivace run activation_maximization        2 min on two cores (30 s with --compare nothing); 82 % of plain ascent is
-                                              fine noise, 9 % of its logit survives a shift; 44 % and 94 % with all
+    vivace run activation_maximization        2 min on one processor (30 s with --compare nothing); 82 % of plain
+                                              ascent is fine noise, 9 % of its logit survives a shift; 44 %
+                                              and 94 % with all
 
     classes: what to paint, by ImageNet's names or indices, with commas between
     layer: paint this layer's channels in place of classes, by its dotted name ("blocks.10")
@@ -128,7 +129,8 @@ def _painted(report: Report, model: nn.Module, names: Sequence[str], classes: st
     likeliest = [f"{names[int(row.argmax())]}, {float(row.max()):.2f}" for row in chances]
     report.images("painted", {f"{label} (seen as {said})": picture for label, said, picture in
                               zip(labels, likeliest, made.images, strict=True)},
-                  "Painted from noise; in brackets what the network then sees there, and how surely.")  # fmt: skip
+                  "Painted from noise; in brackets what the network then sees there, and how surely. What convinces it "
+                  "need not convince you.")  # fmt: skip
     if layer is None:
         heat = grad_cam(model, x, seen)
         report.images("cam_and_ascent", {
@@ -263,7 +265,7 @@ def _gallery(report: Report, model: nn.Module, units: int, side: int, steps: int
         index = list(range(0, maps.shape[1], maps.shape[1] // units))[:units]
         made = _ascent(model, channel(layer, index), units, side, steps, seed, all=True, of_class=False,
                        tell=part_of(tell, number * steps, 1))  # fmt: skip
-        rows[f"{layer} ({maps.shape[1]} channels)"] = grid([*made.images], columns=units)
+        rows[f"{layer} ({maps.shape[1]} channels)"] = grid([*made.images], columns=math.ceil(units**0.5))
         named[layer], directed[layer] = model(made.images).softmax(1).amax(1), _coherence(made.images)
     stem = _ascent(model, channel("stem", range(32)), 32, 32, max(steps, 30), seed, all=True, of_class=False)
     edges = (_coherence(stem.images) > 0.5).float().mean()

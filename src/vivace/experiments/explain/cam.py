@@ -27,7 +27,7 @@ def run(*, image: ImagePath = "chelsea", other: ImagePath = "coffee", seed: Seed
         pictures: Annotated[int, Ge(50), Le(10_000)] = 1000, tell: Tell = ignore) -> Report:  # fmt: skip
     """CAM is read off the classifier's weights; Grad-CAM finds the same weights, and others where there are none.
 
-    vivace run cam        5 s on two cores; alpha Z = w to 16 digits, 8 of 10 heads have a Grad-CAM and 2 a CAM
+    vivace run cam        8 s on one processor; alpha Z = w to 16 digits, 8 of 10 heads have a Grad-CAM and 2 a CAM
 
     image: a picture, the left half of what is explained
     other: a second one, the right half: each half has its own class

@@ -30,7 +30,7 @@ def run(*, image: ImagePath = "chelsea", layer: str | None = None, weights: File
         tell: Tell = ignore) -> Report:  # fmt: skip
     """A photograph dreams: whatever a layer sees in it, it gets more of, from strokes to eyes.
 
-    vivace run deep_dream --image me.jpg        25 s on two cores; four octaves add 2.7 times
+    vivace run deep_dream --image me.jpg        25 s on one processor; four octaves add 2.7 times
                                                 as much that is coarser than 32 pixels as one
 
     image: the photograph

@@ -21,7 +21,7 @@ from vivace.cnn import class_names, efficientnet_lite0
 from vivace.explain import ImageParameters, feature_distance, feature_inversion
 from vivace.style import LITE0, gatys, seeing
 
-QUICK = {"size": 64, "steps": 20, "photographs": 2, "study": 64, "study_steps": 60}
+QUICK = {"size": 64, "steps": 10, "photographs": 2, "study": 64, "study_steps": 60}
 
 LAYERS = ("stem", "blocks.0", "blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.15")  # the strip's
 DEPTHS = ("blocks.0", "blocks.4", "blocks.10")  # the claims'
@@ -142,7 +142,8 @@ def _depth(report: Report, photos: Tensor, again: Invert) -> None:
 
 def _smoothness(report: Report, photos: Tensor, again: Invert) -> None:
     """Claims c3 and x2: what total variation does to a picture written in pixels and to one in frequencies."""
-    layer, gains, rows, shown = DEPTHS[1], {}, [], {}
+    layer, gains, rows = DEPTHS[1], {}, []
+    shown: dict[str, list[Tensor]] = {f"weight {weight:g}": [] for weight in WEIGHTS}
     for basis in ("pixel", "fourier"):
         decibels = []
         for weight in WEIGHTS:
@@ -150,15 +151,16 @@ def _smoothness(report: Report, photos: Tensor, again: Invert) -> None:
             decibels.append(_psnr(x, photos))
             rough = float(total_variation(x) / total_variation(photos))
             rows.append([basis, f"{weight:g}", f"{decibels[-1]:.1f}", f"{rough:.2f}"])
-            shown[f"{basis}, {weight:g}"] = x[0]
+            shown[f"weight {weight:g}"].append(x[0])
         gains[basis] = max(decibels[1:]) - decibels[0]
     detail = f"PSNR gained by the best weight, {layer}"
     report.claim("5.2.c3", gains["pixel"], low=3, unit="dB", detail=detail)
     report.claim("5.2.x2", gains["fourier"], low=1, unit="dB", detail=detail)
     report.table("total_variation", ["written in", "weight", "PSNR in dB", "variation / the photographs'"], rows,
                  f"Made again from {layer}. In pixels, nothing but this term holds the noise down.")  # fmt: skip
-    report.images("smoothness", shown, "None, some and much total variation; pictures written in pixels, and in "
-                  "frequencies with decorrelated colours.")  # fmt: skip
+    report.images("smoothness", {weight: torch.cat(found, 1) for weight, found in shown.items()},
+                  "No, some and much total variation. Above: written in pixels; below: in frequencies with "
+                  "decorrelated colours.")  # fmt: skip
 
 
 def _distances(report: Report, photos: Tensor, again: Invert) -> None:

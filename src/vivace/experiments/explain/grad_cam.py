@@ -30,7 +30,7 @@ def run(*, image: ImagePath = "chelsea", weights: FilePath = None, target: str |
         trust: bool = True, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """Grad-CAM shows where a network sees a class, and whether this very map can be believed.
 
-    vivace run grad_cam        10 s on two cores (4 s with --no-trust); 94 % of the heat on the class that is asked for
+    vivace run grad_cam        15 s on one processor (8 s with --no-trust); 94 % of the heat on the class asked for
 
     image: the picture to explain
     weights: a network of yours, a file that `vivace run finetune` left; where not given, EfficientNet-Lite0

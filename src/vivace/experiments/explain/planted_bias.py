@@ -41,7 +41,7 @@ AROUND_MARK = slice(0, 10)  # from where a cell of the last map sees a part of i
 def run(*, networks: Annotated[int, Ge(1), Le(10)] = 3, seed: Seed = 0, tell: Tell = ignore) -> Report:
     """Networks learn a mark that goes with a class; Grad-CAM shows it, unless the averaged gradients lose it.
 
-    vivace run planted_bias        40 s on two cores; 82 % of the heat on the mark, 41 % behind a fully connected
+    vivace run planted_bias        40 s on one processor; 82 % of the heat on the mark, 41 % behind a fully connected
                                    layer, 17 % in a transformer: chance
 
     networks: how many of each kind are trained
@@ -85,7 +85,8 @@ def run(*, networks: Annotated[int, Ge(1), Le(10)] = 3, seed: Seed = 0, tell: Te
         "heat on the mark",
     )
     report.table("planted_mark_networks", columns, rows, "By its accuracy a network with the planted bias looks "
-                 "perfect. Asked for a 3 without a mark it fails, and the heat says why.")  # fmt: skip
+                 "perfect. Asked for a 3 without a mark it fails; behind average pooling the heat says why, in the "
+                 "transformer it does not.")  # fmt: skip
     tell(Step(1, 1, "done"))
     return report
 
