@@ -19,7 +19,7 @@ from vivace.experiments.classifier import logits_of
 from vivace.experiments.labelled_pictures import DataSet, in_colour, to_learn
 from vivace.experiments.small_cnns import convnet, error, learn
 
-QUICK = {"dataset": "digits", "steps": 100, "runs": 2}
+QUICK = {"dataset": "digits", "steps": 80, "runs": 2}
 
 RATE = 1e-2
 WIDTHS = {"small": 4, "large": 16}  # maps of the first convolution
@@ -151,7 +151,7 @@ def _gaps(report: Report, steps: int, runs: int, seed: int, tell: Tell) -> None:
         rows += [(f"{noise:.0%}", size, *(f"{float(value):.1f}" for value in (*values.mean(1), gap[size].mean())))
                  for size, values in wrong.items()]  # fmt: skip
         wider = gap["large"] - gap["small"]
-        report.claim(claim, wider.mean(), low=1, spread=float(wider.std()) / runs**0.5, unit="points",
+        report.claim(claim, wider.mean(), low=1, spread=2 * float(wider.std()) / runs**0.5, unit="points",
                      detail=f"test error less training error, the large network's less the small one's; {COUNTS[1]} "
                      f"digits, {noise:.0%} of the labels drawn at random, {runs} runs")  # fmt: skip
     columns = ("labels at random", "network", "wrong of those learnt from, %", "wrong of test pictures, %", "gap")
