@@ -73,6 +73,25 @@ def test_an_unknown_name_or_layer_is_told_with_the_nearest() -> None:
         create_model("efficientnet_lite0", classes=0)
 
 
+def test_an_option_that_an_architecture_lacks_is_told_with_those_it_has() -> None:
+    with pytest.raises(InputError, match="no option of vgg16 named 'clases'; try classes"):
+        create_model("vgg16", clases=10)
+    with pytest.raises(InputError, match="try features"):
+        create_model("resnet18", feature=["layer1"])
+
+
+@pytest.mark.parametrize(("name", "least"), [("vgg11", 32), ("alexnet", 63), ("densenet121", 29), ("densenet40", 4)])
+def test_pictures_too_small_for_a_network_are_told_in_pixels(name: str, least: int) -> None:
+    """The least size is the true one: it passes. A mutant check before the first layer would forbid early maps too."""
+    with torch.device("meta"):
+        model = create_model(name).eval().to("meta")
+        assert model(torch.rand(1, 3, least, least + 1)).shape[0] == 1
+        with pytest.raises(InputError, match=f"{least - 1} x {least + 1} pixels .* {least} x {least} are the least"):
+            model(torch.rand(1, 3, least - 1, least + 1))
+    if name == "vgg11":
+        assert create_model(name, features=["features.0"])(torch.rand(1, 3, 5, 5))["features.0"].shape == (1, 64, 5, 5)
+
+
 def test_features_are_the_maps_that_a_hook_sees() -> None:
     torch.manual_seed(0)
     model = create_model("efficientnet_lite0", features=["blocks.2", "stem"]).eval()

@@ -1,6 +1,7 @@
 """What the networks made for ImageNet share: how it normalises pictures, and the weights published for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -30,6 +31,23 @@ class Normalization(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return (images - self.mean) / self.std
+
+
+@contextmanager
+def pictures_of(images: Tensor, least: int) -> Iterator[None]:
+    """What torch says when a map shrinks to nothing, as an InputError in pixels of the picture.
+
+    Said only when it happens: early layers, looked at alone, take smaller pictures.
+    """
+    try:
+        yield
+    except RuntimeError:
+        height, width = images.shape[-2:]
+        if min(height, width) >= least:
+            raise
+        raise InputError(
+            f"pictures of {height} x {width} pixels shrink to nothing on the way; {least} x {least} are the least here"
+        ) from None
 
 
 def built(build: Callable[..., M], name: str, *, classes: int, weights: Weights, tell: Tell,

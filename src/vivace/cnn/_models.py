@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,20 @@ def create_model(name: str, *, classes: int | None = None, weights: str | None =
         LeNet-5 and U-Net
     features: the dotted names of layers; the model then gives their maps, and computes nothing beyond them
     options: what the architecture's own function takes besides
+
+    InputError names what is wrong: a name, an option, weights that nobody published, a layer.
     """
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
     module = import_module(f"vivace.cnn.{ARCHITECTURES[name]}")
+    make = getattr(module, name)
+    known = signature(make).parameters
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, ["features", *known])
     if classes is not None:
         options["classes"] = classes
-    model: nn.Module = getattr(module, name)(weights=weights, **options)
+    model: nn.Module = make(weights=weights, **options)
     return FeatureExtractor(model, features) if features else model
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError
 from vivace.base.progress import Tell, ignore
-from vivace.cnn._imagenet import Normalization, Weights, built
+from vivace.cnn._imagenet import Normalization, Weights, built, pictures_of
 from vivace.cnn.local_response_normalization import LocalResponseNormalization
 
 CHANNELS = {1: (64, 192, 384, 256, 256), 2: (96, 256, 384, 384, 256)}  # by the number of columns
@@ -51,7 +51,8 @@ class AlexNet(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        maps = self.features(self.normalization(images))
+        with pictures_of(images, 63):
+            maps = self.features(self.normalization(images))
         return self.classifier(self.avgpool(maps).flatten(1))
 
 

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vivace.base.errors import InputError, unknown
 from vivace.base.progress import Tell, ignore
-from vivace.cnn._imagenet import Normalization, Weights, built
+from vivace.cnn._imagenet import Normalization, Weights, built, pictures_of
 
 Maps = Float[Tensor, "b _ h w"]
 
@@ -122,6 +122,8 @@ class DenseNet(nn.Module):
                              f"compression {compression}: layers and growth from 1, compression in (0, 1]")  # fmt: skip
         if stem not in STEMS:
             raise unknown("stem", stem, STEMS)
+        halved = 2 ** (len(blocks) - 1)  # pixels of the stem's map that the transitions halve to one
+        self.least = halved if stem == "cifar" else 4 * halved - 3
         self.normalization = Normalization()
         self.features = nn.Sequential(STEMS[stem](stem_maps))
         maps = stem_maps
@@ -145,7 +147,8 @@ class DenseNet(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        maps = self.features(self.normalization(images))
+        with pictures_of(images, self.least):
+            maps = self.features(self.normalization(images))
         return self.classifier(torch.relu(maps).mean((2, 3)))
 
 

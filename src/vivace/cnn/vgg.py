@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
 from vivace.base.progress import Tell, ignore
-from vivace.cnn._imagenet import Normalization, Weights, built
+from vivace.cnn._imagenet import Normalization, Weights, built, pictures_of
 
 # convolutions in each of the five stages; every stage ends in a pooling that halves the map
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -76,7 +76,8 @@ class VGG(nn.Module):
         return self.names[name]
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        maps = self.features(self.normalization(images))
+        with pictures_of(images, 32):
+            maps = self.features(self.normalization(images))
         return self.classifier(self.avgpool(maps).flatten(1))
 
 

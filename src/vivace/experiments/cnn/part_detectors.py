@@ -126,12 +126,12 @@ def _on_cells(maps: Float[Tensor, "k h w"]) -> Float[Tensor, "k p"]:
 def areas(maps: Float[Tensor, "k p"], masks: Sequence[Bool[Tensor, " p"]]) -> Float[Tensor, "m k"]:
     """The area under the ROC curve of each map as a detector of each mask's places; equal values count half."""
     ordered = maps.contiguous().sort(1).values
-    below, upto = (torch.searchsorted(ordered, maps.contiguous(), right=right) for right in (False, True))
-    ranks = (below + upto + 1).double() / 2  # equal values share the mean of their ranks
     found = []
     for mask in masks:
+        below, upto = (torch.searchsorted(ordered, maps[:, mask], right=right) for right in (False, True))
+        ranks = (below + upto + 1).sum(1).double() / 2  # equal values share the mean of their ranks
         positive, negative = int(mask.sum()), int((~mask).sum())
-        found.append((ranks[:, mask].sum(1) - positive * (positive + 1) / 2) / (positive * negative))
+        found.append((ranks - positive * (positive + 1) / 2) / (positive * negative))
     return torch.stack(found).float()
 
 
@@ -172,11 +172,11 @@ def _claims(report: Report, tests: list[tuple[str, str, str]], views: dict[str, 
     gains = torch.tensor(margin), torch.tensor(first)
     words = "area under the ROC curve on another photograph: the late unit's less the better of untrained nets' and the"
     for claim, gain, detail in (
-        ("4.6.c5", gains[0], f"{words} centre's; mean and its standard error over {len(tests)} tests"),
+        ("4.6.c5", gains[0], f"{words} centre's; mean and two standard errors over {len(tests)} tests"),
         ("4.6.x7", gains[0][eyes], f"the same for eyes alone, {int(eyes.sum())} tests"),
         ("4.6.x6", gains[1][eyes], "eyes: the late unit's less the first layer's best"),
     ):
-        report.claim(claim, gain.mean(), low=MARGIN, spread=float(gain.std()) / len(gain) ** 0.5, detail=detail)
+        report.claim(claim, gain.mean(), low=MARGIN, spread=2 * float(gain.std()) / len(gain) ** 0.5, detail=detail)
 
 
 def _layers(report: Report, tests: list[tuple[str, str, str]], areas_by_net: list[dict[str, Areas]]) -> None:
