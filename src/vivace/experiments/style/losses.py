@@ -40,7 +40,7 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls", size: 
         steps: Annotated[int, Ge(4), Le(1000)] = 40, seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """What each loss of style transfer sees, and what it does not.
 
-    vivace run losses        60 s on two cores; SSIM misses a style in shuffled tiles, the Gram loss sees it
+    vivace run losses        50 s on two cores; SSIM misses a style in shuffled tiles, the Gram loss sees it
 
     content: a photograph
     style: a picture whose strokes and colours are to be recognised

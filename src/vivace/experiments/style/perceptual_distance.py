@@ -50,7 +50,7 @@ def run(*, image: ImagePath = "astronaut", size: Annotated[int, Ge(176), Le(512)
         tell: Tell = ignore) -> Report:  # fmt: skip
     """Which distance between pictures follows what one sees: squared errors, SSIM, MS-SSIM or a network's features.
 
-    vivace run perceptual_distance        10 s on two cores; the network forgives a shift, squares and SSIM do not
+    vivace run perceptual_distance        15 s on two cores; the network forgives a shift, squares and SSIM do not
 
     image: a picture of yours
     size: the side in pixels of the square that is taken
