@@ -55,6 +55,24 @@ def _torchvision(name: str, digest: str, size: int, top1: float) -> Card:
     )
 
 
+def _lpips(network: str, file: str, digest: str, size: int) -> Card:
+    """The card of the weights that LPIPS gives the channels of `network`."""
+    folder = "lpips/weights/v0.1"
+    return Card(
+        file=file,
+        sha256=digest,
+        size=size,
+        model=f"LPIPS 0.1, a weight for each channel of {network}'s features",
+        source="Zhang et al. (2018), learned from people's votes on pairs of distorted patches",
+        licence="BSD-2-Clause",
+        preprocessing=f"as {network}",
+        score="about 69 % agreement with people's votes where people agree with each other to 74 %, as published; "
+        "not measured here",
+        package=folder,
+        url=f"https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/{folder}/{file}",
+    )
+
+
 # name, SHA-256 or as much of it as its makers publish (in the file's name), bytes (some about), top-1 in %
 TORCHVISION = (
     ("alexnet", "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", 244_408_911, 56.5),
@@ -98,6 +116,13 @@ CARDS = {row[0]: _torchvision(*row) for row in TORCHVISION} | {
         package="vivace/trained",
     ),
 }
+
+# weights of one number a channel, for the features of a network above
+LPIPS = (
+    ("vgg16", "vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868", 7_289),
+    ("alexnet", "alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0", 6_009),
+)
+CARDS |= {f"lpips-{row[0]}": _lpips(*row) for row in LPIPS}
 
 
 def load_weights(name: str, *, tell: Tell = ignore) -> dict[str, Tensor]:
