@@ -66,8 +66,7 @@ def _lpips(network: str, file: str, digest: str, size: int) -> Card:
         source="Zhang et al. (2018), learned from people's votes on pairs of distorted patches",
         licence="BSD-2-Clause",
         preprocessing=f"as {network}",
-        score="about 69 % agreement with people's votes where people agree with each other to 74 %, as published; "
-        "not measured here",
+        score="not measured here: the people's votes are not at hand",
         package=folder,
         url=f"https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/{folder}/{file}",
     )
