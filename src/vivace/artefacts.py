@@ -152,8 +152,8 @@ def _drawn(curve: Curve) -> Drawing:
         elif not curve.log_x and all(place.is_integer() for place in places):  # no tick at half an epoch
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         axes.grid(alpha=0.2, color="#888888")
-        if len(curve.lines) > 1 and _covers_lines(axes.legend(frameon=False), figure):
-            axes.get_legend().remove()
+        if len(curve.lines) > 1 and _covers_lines(legend := axes.legend(frameon=False), figure):
+            legend.remove()
             columns = 3 if max(map(len, curve.lines)) < 24 else 2
             figure.legend(loc="outside lower center", ncols=columns, frameon=False)
     return figure

@@ -104,8 +104,8 @@ def _shuffled(report: Report, model: EfficientNetLite, shuffles: int, seed: int,
                   "shuffled, and with all weights shuffled. A map that stays is not about the network; Grad-CAM++'s "
                   "and Layer-CAM's turn nearly flat, in the old order.")  # fmt: skip
     figure, axes = drawing(height=3.6)
-    for (name, found), color in zip(alike.items(), PALETTE, strict=False):
-        axes.plot(["none", *FROM_THE_TOP], [1, *found.mean((0, 2)).tolist()], "o-", color=color, label=name)
+    for (name, likeness), color in zip(alike.items(), PALETTE, strict=False):
+        axes.plot(["none", *FROM_THE_TOP], [1, *likeness.mean((0, 2)).tolist()], "o-", color=color, label=name)
     axes.set(xlabel="weights shuffled", ylabel="rank correlation with the trained map")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     report.figure("similarity", figure, "Mean of all photographs. A map of the picture's edges would stay at 1.")
