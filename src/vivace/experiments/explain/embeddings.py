@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vivace.base.drawing import BLUE, GREY, drawing
 from vivace.base.embedding_file import extract_to, read_embeddings
-from vivace.base.images import resize
+from vivace.base.images import read_image, resize
 from vivace.base.parameters import FilePath, FolderPath, RunFolder, Seed, checked
 from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore, part_of
@@ -81,6 +81,8 @@ def run(*, data: FolderPath = None, dataset: EmbeddedSet = "auto", image: AnyPic
     seed: which pictures ask and which are searched, the labels drawn, the untrained network
     resume: a run's folder: go on with the extraction that was interrupted there
     """
+    if image is not None:
+        read_image(image)  # what is wrong with it is said before minutes of work
     given = pictures(data, dataset, count=count, side=side, seed=seed, tell=tell)
     called, model = network(architecture, weights, tell=tell)
     whole = len(given.labels) + 6

@@ -69,6 +69,10 @@ def run(*, embeddings: FilePath = None, image: Annotated[str | Path | None, "pic
     report = Report("", "An index keeps vectors under numbers: add, search, delete, save, load. The exact one compares "
                     "a query with all of them, $O(n d)$; the inverted file (faiss) with those in the cells whose "
                     "centres are nearest to it.")  # fmt: skip
+    if image is not None:
+        read_image(image)  # what is wrong with it is said before the work
+        if embeddings is None:
+            raise InputError("a picture is looked for in a file of embeddings: give --embeddings, too")
     if embeddings is None:
         vectors, places = _places(sides)
     else:
