@@ -33,6 +33,7 @@ SLOWER = """## Where ours takes longer, and why
   of many rows is three times as fast as scikit-learn's, since the rows are multiplied once.
 - **im2col, and the convolution's gradients by hand**: patches are copied, then multiplied (im2col), or two convolutions
   and a correlation are called one by one (gradients); torch's kernel (oneDNN) does neither copy. Ours are to be read.
+- **guided backpropagation**: captum's passes, and a few milliseconds for finding each ReLU, functions too.
 - **Score-CAM**: forward passes, one for each map, and nothing else to save.
 - **nearest neighbours in NumPy**: all distances are written down before the nearest are picked; scikit-learn keeps only
   the nearest of each block, in C.
