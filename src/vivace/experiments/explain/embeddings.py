@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vivace.base.drawing import BLUE, GREY, drawing
 from vivace.base.embedding_file import extract_to, read_embeddings
-from vivace.base.images import read_image, resize
+from vivace.base.images import resize
 from vivace.base.parameters import FilePath, FolderPath, RunFolder, Seed, checked
 from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore, part_of
@@ -81,8 +81,7 @@ def run(*, data: FolderPath = None, dataset: EmbeddedSet = "auto", image: AnyPic
     seed: which pictures ask and which are searched, the labels drawn, the untrained network
     resume: a run's folder: go on with the extraction that was interrupted there
     """
-    if image is not None:
-        read_image(image)  # what is wrong with it is said before minutes of work
+    yours = None if image is None else query_square(image, side)  # before minutes of work, in case it can't be read
     given = pictures(data, dataset, count=count, side=side, seed=seed, tell=tell)
     called, model = network(architecture, weights, tell=tell)
     whole = len(given.labels) + 6
@@ -97,7 +96,7 @@ def run(*, data: FolderPath = None, dataset: EmbeddedSet = "auto", image: AnyPic
         report.file("embeddings", folder / FILE, "The embeddings with names and classes, one safetensors file: "
                     "`read_embeddings` opens it, and so does `vivace run index --embeddings`.")  # fmt: skip
     compared = len(given.classes) > 1 and int(torch.bincount(given.labels).min()) >= 2 * FEW
-    parts = [("the nearest pictures", partial(_sheet, report, given, E, model, layer, image)),
+    parts = [("the nearest pictures", partial(_sheet, report, given, E, model, layer, yours)),
              ("widths", partial(_widths, report))]  # fmt: skip
     if compared:
         parts += [
@@ -125,12 +124,11 @@ def _extracted(given: Pictures, called: str, model: nn.Module, layer: str | None
 
 
 def _sheet(report: Report, given: Pictures, E: Float[Tensor, "n d"], model: nn.Module, layer: str | None,
-           image: str | Path | None) -> None:  # fmt: skip
+           yours: Float[Tensor, "3 _ _"] | None) -> None:  # fmt: skip
     """Pictures that ask, each before the pictures found for it."""
     searched = torch.nonzero(~given.asking)[:, 0]
-    if image is not None:
-        square = query_square(image, given.side)
-        queries = [("yours", square, next(embedded(model, [square[None]], layer))[0])]
+    if yours is not None:
+        queries = [("yours", yours, next(embedded(model, [yours[None]], layer))[0])]
     else:
         asking = torch.nonzero(given.asking)[:, 0]
         firsts = [int(asking[given.labels[asking] == label][0]) for label in given.labels[asking].unique()[:SHOWN]]

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vivace.base.embedding_file import read_embeddings
+from vivace.base.embedding_file import Embeddings, read_embeddings
 from vivace.base.errors import InputError
 from vivace.base.hooks import activations
 from vivace.base.images import crop_center, read_image, resize
@@ -69,14 +69,9 @@ def run(*, embeddings: FilePath = None, image: Annotated[str | Path | None, "pic
     report = Report("", "An index keeps vectors under numbers: add, search, delete, save, load. The exact one compares "
                     "a query with all of them, $O(n d)$; the inverted file (faiss) with those in the cells whose "
                     "centres are nearest to it.")  # fmt: skip
-    if image is not None:
-        read_image(image)  # what is wrong with it is said before the work
-        if embeddings is None:
-            raise InputError("a picture is looked for in a file of embeddings: give --embeddings, too")
-    if embeddings is None:
-        vectors, places = _places(sides)
-    else:
-        vectors, places = read_embeddings(embeddings).vectors, []
+    known = None if embeddings is None else read_embeddings(embeddings)
+    yours = None if image is None else _looked_for(image, known, embeddings)
+    vectors, places = _places(sides) if known is None else (known.vectors, [])
     if len(vectors) < 10 * K:
         raise InputError(f"{embeddings} has {len(vectors)} embeddings; {10 * K} are needed to compare searches")
     report.title = f"Searching {len(vectors):,} vectors of {vectors.shape[1]} numbers"
@@ -85,10 +80,10 @@ def run(*, embeddings: FilePath = None, image: Annotated[str | Path | None, "pic
     queries, among = vectors[asking], vectors[searched]
     parts = [("dimensions", partial(_dimensions, report, among, queries, rounds)),
              ("approximate", partial(_approximate, report, among, searched, queries, rounds, seed))]  # fmt: skip
-    if embeddings is None:
+    if known is None:
         parts.append(("places alike", partial(_sheet, report, vectors, places)))
     else:
-        parts.append(("pictures alike", partial(_named, report, embeddings, image)))
+        parts.append(("pictures alike", partial(_named, report, known, yours)))
     in_turn(parts, part_of(tell, 7, 10))
     if folder is not None:
         index = ExactIndex(vectors.shape[1])
@@ -207,20 +202,26 @@ def _sheet(report: Report, vectors: Float[Tensor, "n d"], places: list[Place]) -
                   "other one, with the cosine.")  # fmt: skip
 
 
-def _named(report: Report, embeddings: str | Path, image: str | Path | None) -> None:
+def _looked_for(image: str | Path, known: Embeddings | None, source: str | Path | None) -> Float[Tensor, "3 s s"]:
+    """The picture as the network is to see it; read before the work, so that what is wrong is said at once."""
+    if known is None:
+        read_image(image)
+        raise InputError("a picture is looked for in a file of embeddings: give --embeddings, too")
+    made = known.about.get("network"), known.about.get("layer")
+    if made != ("efficientnet_lite0", ""):
+        raise InputError(f"{source} was made with {' '.join(map(str, made))}; a picture can only be looked for "
+                         "in a file of efficientnet_lite0's last layer")  # fmt: skip
+    return query_square(image, int(known.about["side"]))
+
+
+def _named(report: Report, known: Embeddings, yours: Float[Tensor, "3 s s"] | None) -> None:
     """The names of the pictures nearest to one of yours, or to the first in the file."""
-    known = read_embeddings(embeddings)
     index = ExactIndex(known.vectors.shape[1])
     index.add(known.vectors, torch.arange(len(known.names)))
     query = known.vectors[:1]
-    if image is not None:
-        made = known.about.get("network"), known.about.get("layer")
-        if made != ("efficientnet_lite0", ""):
-            raise InputError(f"{embeddings} was made with {' '.join(map(str, made))}; a picture can only be looked for "
-                             "in a file of efficientnet_lite0's last layer")  # fmt: skip
-        square = query_square(image, int(known.about["side"]))
-        query = embedding(efficientnet_lite0(weights="imagenet"), square[None])
-        report.images("asked", {"looked for": square}, "The picture that is looked for, as the network sees it.")
+    if yours is not None:
+        query = embedding(efficientnet_lite0(weights="imagenet"), yours[None])
+        report.images("asked", {"looked for": yours}, "The picture that is looked for, as the network sees it.")
     found = index.search(query, 2 * K)
     rows = [(known.names[i], known.classes[int(known.labels[i])], f"{1 - distance:.3f}")
             for i, distance in zip(found.ids[0].tolist(), found.distances[0].tolist(), strict=True)
