@@ -1,6 +1,5 @@
 """Heat maps in experiments: methods by name, photographs to try them on, and maps laid over pictures."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations
@@ -81,11 +80,6 @@ def on_own_half(of_left: Float[Tensor, "s h w"], of_right: Float[Tensor, "s h w"
 def share(heat: Float[Tensor, "b h w"], part: Float[Tensor, "b ph pw"]) -> Float[Tensor, "b"]:
     """How much of each map's heat lies in a part of it."""
     return part.sum((1, 2)) / heat.sum((1, 2)).clamp_min(1e-12)
-
-
-def error(values: Tensor) -> float:
-    """Two standard errors of the mean."""
-    return 2 * float(values.std()) / math.sqrt(len(values))
 
 
 def laid_over(picture: Float[Tensor, "3 h w"], heat: Float[Tensor, "mh mw"], *, fine: bool = False) -> Tensor:

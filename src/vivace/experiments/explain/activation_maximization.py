@@ -17,6 +17,7 @@ from vivace.base.parameters import FilePath, ImagePath, Seed, checked
 from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore, part_of
 from vivace.cnn import class_index, class_names, efficientnet_lite0, fold_batch_norms, load_model, resnet20
+from vivace.experiments.standard_error import two_standard_errors
 from vivace.explain import ImageTransformations, Maximized, activation_maximization, grad_cam
 from vivace.explain.activation_maximization import DECAY
 from vivace.explain.cam import class_indices
@@ -213,12 +214,12 @@ def _regularizers(report: Report, model: nn.Module, variants: Mapping[str, dict[
     report.claim("5.3.c3", fine["Gaussian blur"].mean() / fine["none"].mean(), high=0.5,
                  detail="that share with Gaussian blur every fourth step, over that without")  # fmt: skip
     gained = kept["jitter"] - kept["none"]
-    report.claim("5.3.c4", gained.mean(), low=0, spread=_error(gained),
+    report.claim("5.3.c4", gained.mean(), low=0, spread=two_standard_errors(gained),
                  detail=f"share of the logit that is left after random shifts of up to 12 pixels: "
                  f"{kept['jitter'].mean():.2f} with jitter in the ascent, {kept['none'].mean():.2f} without; spread: "
                  "two standard errors over four draws")  # fmt: skip
     gained = again["all"] - again["none"]
-    report.claim("5.3.x2", gained.mean(), low=0, spread=_error(gained),
+    report.claim("5.3.x2", gained.mean(), low=0, spread=two_standard_errors(gained),
                  detail=f"share of the logit that is left in four random views (turned, scaled, moved), with all "
                  f"regularisers ({again['all'].mean():.2f}) less without ({again['none'].mean():.2f})")  # fmt: skip
     report.images("regularizers", sheet, f"'{subjects[0]}' from the same noise, with one regulariser each, {steps} "
@@ -249,11 +250,6 @@ def _spectrum(images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor]:
     count = torch.bincount(ring, minlength=rings)
     mean = torch.bincount(ring, power, minlength=rings) / count.clamp_min(1)
     return (edges[1:] * edges[:-1]).sqrt()[count > 0], mean[count > 0]
-
-
-def _error(values: Tensor) -> float:
-    """Two standard errors of the mean."""
-    return 2 * float(values.std()) / math.sqrt(len(values))
 
 
 @torch.no_grad()

@@ -16,12 +16,12 @@ from vivace.cnn import EfficientNetLite, class_index, class_names
 from vivace.experiments.heat import (
     SUBJECTS,
     backbone,
-    error,
     laid_over,
     on_own_half,
     scenes,
     size_of,
 )
+from vivace.experiments.standard_error import two_standard_errors
 from vivace.explain import (
     grad_cam,
     grad_cam_plus_plus,
@@ -108,7 +108,7 @@ def _two_classes(report: Report, model: EfficientNetLite) -> None:
     own["guided Grad-CAM"] = on_own_half(
         *(p * grad_cam(model, pictures, c, enlarge=True) for p, c in zip(pixels, classes, strict=True))
     )
-    report.claim("5.1.x11", guided.mean(), low=0.75, spread=error(guided),
+    report.claim("5.1.x11", guided.mean(), low=0.75, spread=two_standard_errors(guided),
                  detail=f"mean share of guided backpropagation on the half of the class asked for, {len(pairs)} "
                  f"pairs of photographs, both classes; 0.5 if the class didn't matter; times Grad-CAM it is "
                  f"{own['guided Grad-CAM'].mean():.2f}")  # fmt: skip
@@ -141,7 +141,7 @@ def _twice(report: Report, model: EfficientNetLite) -> None:
         ])  # fmt: skip
         evenness[name] = peaks.amin(1) / peaks.amax(1).clamp_min(1e-12)
     grad, plus = evenness["Grad-CAM"], evenness["Grad-CAM++"]
-    report.claim("5.1.x12", (plus - grad).mean(), low=0.05, spread=error(plus - grad),
+    report.claim("5.1.x12", (plus - grad).mean(), low=0.05, spread=two_standard_errors(plus - grad),
                  detail=f"heat on the weaker of two instances over that on the stronger, Grad-CAM++'s "
                  f"({plus.mean():.2f}) less Grad-CAM's ({grad.mean():.2f}), {len(grad)} pictures of "
                  f"{len(SUBJECTS)} subjects, each large and small at once")  # fmt: skip

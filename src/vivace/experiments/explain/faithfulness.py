@@ -18,12 +18,12 @@ from vivace.experiments.heat import (
     SUBJECTS,
     TITLES,
     backbone,
-    error,
     guided_backpropagation_map,
     laid_over,
     methods,
     photographs,
 )
+from vivace.experiments.standard_error import two_standard_errors
 from vivace.explain import edge_map, insertion_deletion, randomization_check, with_hottest
 
 QUICK = {"steps": 2, "shuffles": 1, "score_maps": 0}
@@ -89,14 +89,14 @@ def _shuffled(report: Report, model: EfficientNetLite, shuffles: int, seed: int,
         drawn[name] = torch.cat([laid_over(photos[0], heat[0], fine=fine) for heat in some], 1)
     grad, plus, layer, guided = (found.flatten(2).transpose(0, 1).flatten(1) for found in alike.values())
     about = f"{len(photos)} photographs, {shuffles} shuffles"
-    report.claim("5.1.c7", grad[-1].mean(), high=0.5, spread=error(grad[-1]),
+    report.claim("5.1.c7", grad[-1].mean(), high=0.5, spread=two_standard_errors(grad[-1]),
                  detail="rank correlation with the trained network's map when all weights are shuffled, "
                  f"{about}; {grad[0].mean():.2f} with classifier and head alone")  # fmt: skip
     more = (plus[-1] + layer[-1]) / 2 - grad[-1]
-    report.claim("5.1.x8", more.mean(), high=0.1, spread=error(more),
+    report.claim("5.1.x8", more.mean(), high=0.1, spread=two_standard_errors(more),
                  detail="rank correlation that is left when all weights are shuffled, mean of Grad-CAM++ and "
                  f"Layer-CAM ({plus[-1].mean():.2f}, {layer[-1].mean():.2f}), less Grad-CAM's; {about}")  # fmt: skip
-    report.claim("5.1.x9", guided[UPPER].mean(), high=0.5, spread=error(guided[UPPER]),
+    report.claim("5.1.x9", guided[UPPER].mean(), high=0.5, spread=two_standard_errors(guided[UPPER]),
                  detail="guided backpropagation's rank correlation with the trained network's, pixel by pixel, when "
                  f"classifier, head and blocks 11 to 15 are shuffled, two thirds of all weights; Grad-CAM's is "
                  f"{grad[UPPER].mean():.2f}; {about}")  # fmt: skip
@@ -133,9 +133,9 @@ def _inserted(report: Report, model: EfficientNetLite, steps: int, score_maps: i
         ("5.1.c5", "that of edges", ours - edges),
         ("5.1.x1", "0, a random map's mean (its reverse is as likely, and has the opposite area)", ours),
     ):
-        report.claim(claim, margin.mean(), low=0, spread=error(margin),
+        report.claim(claim, margin.mean(), low=0, spread=two_standard_errors(margin),
                      detail=f"area under insertion less deletion, Grad-CAM's less {rival}; {about}")  # fmt: skip
-    report.claim("5.1.x10", (variants - ours).mean(), low=0.02, spread=error(variants - ours),
+    report.claim("5.1.x10", (variants - ours).mean(), low=0.02, spread=two_standard_errors(variants - ours),
                  detail=f"the same area, mean of Grad-CAM++ and Layer-CAM less Grad-CAM's; {about}")  # fmt: skip
     x, y = "share of the picture's 49 cells", "probability of the predicted class"
     shown = ("Grad-CAM", "guided Grad-CAM", "edges", "random")

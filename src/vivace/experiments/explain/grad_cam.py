@@ -14,7 +14,8 @@ from vivace.base.images import overlay, read_image, resize
 from vivace.base.parameters import FilePath, ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.cnn import class_names, load_model
-from vivace.experiments.heat import TITLES, Method, backbone, error, laid_over, methods, on_own_half, scenes
+from vivace.experiments.heat import TITLES, Method, backbone, laid_over, methods, on_own_half, scenes
+from vivace.experiments.standard_error import two_standard_errors
 from vivace.explain import cam, faithfulness, grad_cam
 from vivace.explain.cam import class_indices
 
@@ -142,7 +143,7 @@ def _two_classes(report: Report, model: nn.Module) -> None:
     pictures, classes, pairs = scenes()
     of_left, of_right = (grad_cam(model, pictures, c, layer="head") for c in classes)
     own = on_own_half(of_left, of_right)
-    report.claim("5.1.x2", own.mean(), low=0.75, spread=error(own),
+    report.claim("5.1.x2", own.mean(), low=0.75, spread=two_standard_errors(own),
                  detail=f"mean share of a class's heat on its own half, {len(pairs)} pairs of photographs side by "
                  "side, both classes; 0.5 if the class didn't matter; spread: two standard errors")  # fmt: skip
     names = [class_names()[c[0]] for c in classes]

@@ -20,7 +20,8 @@ from vivace.base.parameters import Seed, checked
 from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.classifier import accuracy
-from vivace.experiments.heat import error, laid_over, share
+from vivace.experiments.heat import laid_over, share
+from vivace.experiments.standard_error import two_standard_errors
 from vivace.explain import grad_cam
 
 QUICK = {"networks": 1}
@@ -93,13 +94,13 @@ def run(*, networks: Annotated[int, Ge(1), Le(10)] = 3, seed: Seed = 0, tell: Te
 
 def _claims(report: Report, shares: dict[str, Tensor]) -> None:
     average, control, flattened, tokens = (shares[kind] for kind in NETWORKS)
-    report.claim("5.1.c6", average.mean(), low=0.5, spread=error(average),
+    report.claim("5.1.c6", average.mean(), low=0.5, spread=two_standard_errors(average),
                  detail=f"mean share of the heat for '3' on the mark and 5 pixels around it (17 % of the picture), "
                  f"{len(average)} maps; {control.mean():.2f} where the mark was put at random in training")  # fmt: skip
-    report.claim("5.1.x4", (flattened - average).mean(), low=0, spread=error(flattened - average),
+    report.claim("5.1.x4", (flattened - average).mean(), low=0, spread=two_standard_errors(flattened - average),
                  detail=f"that share behind a fully connected layer ({flattened.mean():.2f}) less that behind global "
                  f"average pooling ({average.mean():.2f})")  # fmt: skip
-    report.claim("5.1.x7", tokens.mean(), low=0.5, spread=error(tokens),
+    report.claim("5.1.x7", tokens.mean(), low=0.5, spread=two_standard_errors(tokens),
                  detail="the same share, of a vision transformer of two blocks that reads its class token; the map "
                  "is that of the 6 x 6 patches before its last attention")  # fmt: skip
 

@@ -26,6 +26,7 @@ from vivace.base.randomness import seeded
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.classifier import accuracy
 from vivace.experiments.labelled_pictures import in_colour, patches
+from vivace.experiments.standard_error import two_standard_errors
 from vivace.explain import excess_kurtosis, relative_change
 from vivace.explain.gabor import color_and_shape, fit_gabor
 
@@ -251,7 +252,7 @@ def _claims(report: Report, found: Mapping[str, Sequence[Trained]], channels: in
         "5.5.c2",
         float(np.mean(end)),
         low=1,
-        spread=_error(end),
+        spread=two_standard_errors(end),
         detail=f"mean excess kurtosis of a layer's weights after training, {len(every)} networks; before it "
         f"{np.mean(start):.2f}; 0 for a Gaussian, 3 for a Laplace distribution",
     )
@@ -260,7 +261,7 @@ def _claims(report: Report, found: Mapping[str, Sequence[Trained]], channels: in
         "5.5.c3",
         float(np.mean(near)),
         low=0.25,
-        spread=_error(near),
+        spread=two_standard_errors(near),
         detail="share of weights below a tenth of their layer's root mean square after training with weight "
         f"decay; before it {np.mean([_near(net.weights[0]) for net in every]):.3f}",
     )
@@ -272,7 +273,7 @@ def _claims(report: Report, found: Mapping[str, Sequence[Trained]], channels: in
             claim,
             float(np.mean(ratios)),
             low=low,
-            spread=_error(ratios),
+            spread=two_standard_errors(ratios),
             unit="times",
             detail=f"relative change of the last convolution to the first's, {name}; by layer {words}",
         )
@@ -284,7 +285,7 @@ def _claims(report: Report, found: Mapping[str, Sequence[Trained]], channels: in
         "5.5.x7",
         float(np.mean(gains)),
         low=0,
-        spread=_error(gains),
+        spread=two_standard_errors(gains),
         detail=f"median R^2 of the first kernels' nearest Gabor functions after training, "
         f"{np.mean(fits):.2f}, less that of random ones, {chance:.2f}",
     )
@@ -297,11 +298,6 @@ def _claims(report: Report, found: Mapping[str, Sequence[Trained]], channels: in
         high=0.3,
         detail="excess kurtosis of a convolution as PyTorch makes it, untrained; -1.2 is a uniform one's",
     )
-
-
-def _error(values: Sequence[float]) -> float:
-    """Two standard errors."""
-    return 2 * float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
 def _own(report: Report, folder: Path) -> None:
