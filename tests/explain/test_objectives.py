@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
-from vivace.explain.objectives import Objective, channel, direction, energy, logit, neuron
+from vivace.explain.objectives import Objective, channel, direction, energy, logit, neuron, rivals
 
 # two pictures of two channels of 2 x 2
 MAPS = torch.tensor([[[[1.0, 2], [3, 4]], [[5, 6], [7, 8]]], [[[0.0, 0], [0, 4]], [[-1, -1], [-1, -5]]]])
@@ -123,3 +123,22 @@ class Pair(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.inner(x), x
+
+
+def check_rivals(rivals: Callable[..., Objective]) -> None:
+    """Of the scores 1, 2, 4, 7 the two strongest beside class 3 are 4 and 2, beside class 0 they are 7 and 4."""
+    scores = torch.tensor([[1.0, 2, 4, 7], [1, 2, 4, 7]])[..., None, None]
+    assert rivals([3, 0], 2)(nn.Flatten(), scores).tolist() == [3, 5.5]
+    assert rivals(3)(nn.Flatten(), scores).tolist() == pytest.approx([7 / 3, 7 / 3])  # there are no five others
+
+
+def test_rivals_by_hand() -> None:
+    check_rivals(rivals)
+
+
+def test_rivals_rejects_a_mutant_that_counts_the_class_itself() -> None:
+    def mutant(index: object, count: int = 5) -> Objective:
+        return Objective(((1.0, None, lambda y: y.topk(min(count, y.shape[1] - 1)).values.mean(1)),))
+
+    with pytest.raises(AssertionError):
+        check_rivals(mutant)

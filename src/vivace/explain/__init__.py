@@ -52,6 +52,7 @@ from vivace.explain.objectives import direction as direction
 from vivace.explain.objectives import energy as energy
 from vivace.explain.objectives import logit as logit
 from vivace.explain.objectives import neuron as neuron
+from vivace.explain.objectives import rivals as rivals
 from vivace.explain.randomization_check import randomization_check as randomization_check
 from vivace.explain.randomization_check import rank_correlation as rank_correlation
 from vivace.explain.score_cam import score_cam as score_cam

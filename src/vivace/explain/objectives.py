@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
@@ -82,6 +82,16 @@ def logit(index: Index) -> Objective:
     return Objective(((1.0, None, read),))
 
 
+def rivals(index: Index, count: int = 5) -> Objective:
+    """The mean score of the strongest other classes: `logit(5) - 0.5 * rivals(5)` paints what is 5's own."""
+
+    def read(output: Tensor) -> Tensor:
+        mine = F.one_hot(_indices(output, index), output.shape[1]).bool()
+        return output.masked_fill(mine, -torch.inf).topk(min(count, output.shape[1] - 1)).values.mean(1)
+
+    return Objective(((1.0, None, read),))
+
+
 def direction(layer: Layer, vector: Float[Tensor, " k"], *, cosine: float = 0.0) -> Objective:
     """How far a layer's features go in one direction: the mean over positions of their product with its unit vector.
 
@@ -114,7 +124,12 @@ def _positions(A: Tensor) -> Float[Tensor, "b k n"]:
 
 
 def _picked(values: Float[Tensor, "b k"], index: Index) -> Float[Tensor, " b"]:
-    """Channel `index` of each picture; a list of n is for batches that hold n pictures once or several times over."""
+    """Channel `index` of each picture."""
+    return values.gather(1, _indices(values, index)[:, None])[:, 0]
+
+
+def _indices(values: Float[Tensor, "b k"], index: Index) -> Int[Tensor, " b"]:
+    """Each picture's channel; a list of n is for batches that hold n pictures once or several times over."""
     many = [index] if isinstance(index, int) else list(index)
     count, channels = values.shape
     wrong = [i for i in many if not 0 <= i < channels]
@@ -122,5 +137,4 @@ def _picked(values: Float[Tensor, "b k"], index: Index) -> Float[Tensor, " b"]:
         raise InputError(f"there is no channel {wrong[0]}: this layer has {channels}, 0 to {channels - 1}")
     if not many or count % len(many):
         raise InputError(f"{len(many)} channels for {count} pictures; one for all, or one for each")
-    chosen = torch.tensor(many, device=values.device).repeat(count // len(many))
-    return values.gather(1, chosen[:, None])[:, 0]
+    return torch.tensor(many, device=values.device).repeat(count // len(many))

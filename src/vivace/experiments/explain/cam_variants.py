@@ -12,7 +12,7 @@ from torch import Tensor
 from vivace.base.images import middle_square, read_image, resize
 from vivace.base.parameters import ImagePath, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import EfficientNetLite, class_index, class_names
+from vivace.cnn import EfficientNetLite, class_index, class_names, fold_batch_norms
 from vivace.experiments.heat import (
     SUBJECTS,
     backbone,
@@ -31,7 +31,7 @@ from vivace.explain import (
     score_cam,
 )
 
-QUICK = {"score_maps": 8}
+QUICK = {"score_maps": 4}
 
 SIZES = ((160, 64), (144, 80), (128, 96))  # the same subject twice, large and small, sides in pixels
 
@@ -55,7 +55,7 @@ def run(*, image: ImagePath = "chelsea", other: ImagePath = "coffee",
         "gradient; Score-CAM's is the score of the picture in the light of that map. Guided backpropagation goes back "
         "to the pixels, through positive gradients only.",
     )
-    model = backbone()
+    model = fold_batch_norms(backbone())
     tell(Step(0, 3, "your picture"))
     _pictures(report, model, [read_image(source, max_side=1024) for source in (image, other)], score_maps)
     tell(Step(1, 3, "two classes in one picture"))

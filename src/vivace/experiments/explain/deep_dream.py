@@ -15,12 +15,7 @@ from vivace.explain import blurred, deep_dream, energy
 
 QUICK = {"size": 192, "steps": 4, "layer": "blocks.9"}
 
-DEPTHS = (
-    "blocks.2",
-    "blocks.5",
-    "blocks.9",
-    "blocks.12",
-)  # of EfficientNet-Lite0: strokes, curls, eyes, things
+DEPTHS = ("blocks.2", "blocks.9", "blocks.12")  # of EfficientNet-Lite0: strokes, eyes, things
 
 
 @checked
@@ -30,11 +25,11 @@ def run(*, image: ImagePath = "chelsea", layer: str | None = None, weights: File
         tell: Tell = ignore) -> Report:  # fmt: skip
     """A photograph dreams: whatever a layer sees in it, it gets more of, from strokes to eyes.
 
-    vivace run deep_dream --image me.jpg        25 s on one processor; four octaves add 2.7 times
+    vivace run deep_dream --image me.jpg        20 s on one processor; four octaves add 2.7 times
                                                 as much that is coarser than 32 pixels as one
 
     image: the photograph
-    layer: what dreams, by its dotted name ("blocks.9"); where not given, four layers from shallow to deep
+    layer: what dreams, by its dotted name ("blocks.9"); where not given, three layers from shallow to deep
     weights: a network of yours, a file that `vivace run finetune` left; where not given, EfficientNet-Lite0
     size: the longer side in pixels that the photograph is reduced to
     octaves: at how many sizes it dreams, the smallest first

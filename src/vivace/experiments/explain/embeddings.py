@@ -189,7 +189,7 @@ def _bars(classes: tuple[str, ...], shares: dict[str, Float[np.ndarray, " c"]]) 
     axes.invert_yaxis()
     axes.set(xlabel="of the same class, %", xlim=(0, 100))
     axes.grid(axis="y", visible=False)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncol=2)
+    figure.legend(frameon=False, loc="outside upper center", ncols=2)
     return figure
 
 

@@ -42,7 +42,7 @@ AROUND_MARK = slice(0, 10)  # from where a cell of the last map sees a part of i
 def run(*, networks: Annotated[int, Ge(1), Le(10)] = 3, seed: Seed = 0, tell: Tell = ignore) -> Report:
     """Networks learn a mark that goes with a class; Grad-CAM shows it, unless the averaged gradients lose it.
 
-    vivace run planted_bias        40 s on one processor; 82 % of the heat on the mark, 41 % behind a fully connected
+    vivace run planted_bias        1 min on one processor; 82 % of the heat on the mark, 29 % behind a fully connected
                                    layer, 17 % in a transformer: chance
 
     networks: how many of each kind are trained
