@@ -28,12 +28,15 @@ class _Enough(Exception):
 
 def find_layer(model: nn.Module, layer: Layer) -> nn.Module:
     """The model's layer of that dotted name ("blocks.3.0"), or the module itself if it is the model's."""
-    modules = dict(model.named_modules())
     if isinstance(layer, str):
-        if layer not in modules or not layer:
-            raise unknown("layer", layer, [name for name in modules if name])
-        return modules[layer]
-    if not any(layer is module for module in modules.values()):
+        try:
+            found = model.get_submodule(layer) if layer else None
+        except AttributeError:
+            found = None
+        if found is None:
+            raise unknown("layer", layer, [name for name, _ in model.named_modules() if name])
+        return found
+    if not any(layer is module for module in model.modules()):
         raise InputError(f"the layer {type(layer).__name__} given is not part of the model {type(model).__name__}")
     return layer
 

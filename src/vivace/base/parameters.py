@@ -1,8 +1,8 @@
 """An experiment's keyword-only signature, read once: flags, forms, tables and bounds all come from here.
 
-`Annotated[int, Ge(1), Le(5000)]` gives bounds, `Literal[...]` choices, `ImagePath`, `FilePath` and `FolderPath` a file
-picker; the docstring's `name: text` lines give the help. `@checked` holds `run` itself to the same bounds, so a caller
-from Python is told the same as one at the terminal.
+`Annotated[int, Ge(1), Le(5000)]` gives bounds, `Literal[...]` choices, `ImagePath`, `OptionalImage`, `FilePath` and
+`FolderPath` a file picker; the docstring's `name: text` lines give the help. `@checked` holds `run` itself to the same
+bounds, so a caller from Python is told the same as one at the terminal.
 """
 
 import inspect
@@ -22,6 +22,7 @@ from vivace.base.errors import InputError, unknown
 Role = Literal["value", "picture", "file", "folder", "run folder"]
 
 ImagePath = Annotated[str | Path, "picture"]  # a file of yours, or the name of a shipped picture ("astronaut")
+OptionalImage = Annotated[str | Path | None, "picture"]
 FilePath = Annotated[str | Path | None, "file"]
 FolderPath = Annotated[str | Path | None, "folder"]
 RunFolder = Annotated[Path | None, "run folder"]  # filled in by the front door, never typed: where checkpoints may go

@@ -7,6 +7,7 @@ Departs from the paper: deviations have the authors' 1e-5 under the root; layers
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,8 +18,9 @@ EPS = 1e-5  # under the root, which has no slope at 0
 
 def feature_statistics(features: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
     """Each channel's mean and standard deviation over the positions."""
-    variance = features.var((2, 3), correction=0)
-    return features.mean((2, 3)), (variance + EPS).sqrt()
+    mean = features.mean((2, 3), keepdim=True)
+    length = torch.linalg.vector_norm(features - mean, dim=(2, 3))  # `var` takes four times as long on the CPU
+    return mean[..., 0, 0], (length.square() / features.shape[2:].numel() + EPS).sqrt()
 
 
 def statistics_distance(

@@ -3,25 +3,24 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Le
 from scipy.stats import spearmanr
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from vivace.base.errors import InputError
 from vivace.base.images import SHIPPED, read_image, reduce_to, resize
-from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.parameters import ImagePath, OptionalImage, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import efficientnet_lite0, vgg19
+from vivace.experiments.loss_network import Backbone, loss_network
 from vivace.experiments.style.gram import shuffled_tiles
-from vivace.style import LITE0, VGG19, Gaze, See, gatys, recolored, seeing, style_distance
+from vivace.style import Gaze, See, color_transfer, gatys, seeing, ssim, style_distance
 
-QUICK = {"size": 128, "steps": 10, "study": 96, "study_steps": 20}
+QUICK = {"size": 128, "steps": 10, "study": 64, "study_steps": 16}
 
-Backbone = Literal["efficientnet-lite0", "vgg19"]
 RATIOS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the content's weight to the style's
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of gradient descent, which is given the best of them
 TURNS = 2 + len(RATIOS) + 3 + 2 + len(RATES) + 9  # times that the study goes through its steps
@@ -29,11 +28,13 @@ FRAMES, FRAME_SIDE = 40, 256  # of the film
 
 
 @checked
-def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls",
+def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls", second_style: OptionalImage = None,
+        mix: Annotated[float, Ge(0), Le(1)] = 0.5, mask: OptionalImage = None,
         size: Annotated[int, Ge(64), Le(8192)] = 512, steps: Annotated[int, Ge(1), Le(5000)] = 60,
         content_weight: Annotated[float, Ge(0), Le(1e6)] = 0.2, style_weight: Annotated[float, Ge(0), Le(1e6)] = 1.0,
-        smoothness: Annotated[float, Ge(0), Le(1e6)] = 0.1, recolor: bool = True,
+        smoothness: Annotated[float, Ge(0), Le(1e6)] = 0.1, colors: Literal["style", "content", "mixed"] = "style",
         init: Literal["content", "noise", "style"] = "content", optimizer: Literal["lbfgs", "adam", "gd"] = "lbfgs",
+        tile: Annotated[int, Ge(64), Le(8192)] = 512,
         backbone: Backbone = "efficientnet-lite0", measure: bool = True,
         study: Annotated[int, Ge(64), Le(512)] = 128, study_steps: Annotated[int, Ge(10), Le(1000)] = 40,
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
@@ -43,70 +44,97 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls",
 
     content: the picture whose things stay
     style: the picture whose strokes and colours are taken; swirls, stained_glass, waves and others are shipped
+    second_style: another picture whose style comes, too: everywhere, or where the mask is black
+    mix: how much the second style counts where both come
+    mask: white where the style comes; where it is black the second style, or the content as it is
     size: the longer side of the result in pixels; smaller pictures stay as they are
     steps: evaluations of the loss at full size; each coarser size takes twice as many
     content_weight: how much the content counts
     style_weight: how much the style counts
     smoothness: how much differences between neighbouring pixels count (total variation)
-    recolor: give the content the style's colours first
+    colors: whose colours the result has; mixed is the paper's way, to which both contribute
     init: what the picture starts from
     optimizer: L-BFGS, Adam or plain gradient descent
+    tile: larger pictures are seen in tiles of this side, and take the memory of one tile (2 GB at 512)
     backbone: the network that looks; vgg19 is the paper's and needs its published weights
     measure: also measure the claims, on small versions of the two pictures
     study: the longer side, in pixels, of those small versions
     study_steps: evaluations in each of those measurements
     seed: of the noise
     """
-    model, gaze = _backbone(backbone)
+    model, gaze = loss_network(backbone)
     see = seeing(model, gaze)
     photo, painting = (reduce_to(read_image(path), size) for path in (content, style))
-    later = TURNS * study_steps if measure else 0
-    curves: dict[str, list[float]] = {"content": [], "style": []}
-    strip: dict[str, Tensor] = {}
-    frames: list[Tensor] = []
-    before = 0
-
-    def listen(step: Step) -> None:
-        for name, values in curves.items():
-            values.append(step.values[name])
-        if step.image is not None and step.done in (1, step.total // 3, 2 * step.total // 3):
-            strip[f"after {step.done} of {step.total}"] = step.image
-        if step.image is not None and len(frames) * step.total < FRAMES * step.done:
-            frames.append(reduce_to(step.image, FRAME_SIDE))
-        nonlocal before
-        before = step.total
-        tell(replace(step, total=step.total + later))
-
-    result = gatys(see, photo, painting, steps=steps, content_weight=content_weight, style_weight=style_weight,
-                   smoothness=smoothness, recolor=recolor, init=init, optimizer=optimizer,
-                   generator=torch.Generator().manual_seed(seed), tell=listen)  # fmt: skip
+    paintings = [painting] if second_style is None else [painting, reduce_to(read_image(second_style), size)]
+    masks = None if mask is None else _masks(mask, photo, len(paintings))
+    shares = None if mask is not None or second_style is None else [1 - mix, mix]
+    given = color_transfer(photo, painting) if colors == "style" else photo
+    styles = [color_transfer(picture, photo) for picture in paintings] if colors == "content" else paintings
+    watched = Watched(tell, later=TURNS * study_steps if measure else 0)
+    result = gatys(see, given, styles, steps=steps, content_weight=content_weight, style_weight=style_weight,
+                   mix=shares, masks=masks, smoothness=smoothness, init=init, optimizer=optimizer, tile=tile,
+                   generator=torch.Generator().manual_seed(seed), tell=watched)  # fmt: skip
+    if masks is not None:  # where no style comes, the photograph's own colours, too
+        result = torch.lerp(photo, result, masks.amax(0))
     report = Report(
         "A photograph in the style of a painting",
         "The pixels themselves are the variables: they are changed until the network sees the content's features and "
         f"the style's Gram matrices in them, $L = \\alpha L_c + \\beta L_s$. Looked at by {backbone}.",
     )
     report.image("result", result, f"{photo.shape[-1]} x {photo.shape[-2]} pixels.")
-    report.images("triple", {"content": photo, "style": painting, "result": result}, "Two pictures given, one made.")
-    report.images("on_the_way", {**strip, "result": result}, "From coarse to fine.")
-    film = [resize(frame, (frames[-1].shape[-2], frames[-1].shape[-1])) for frame in [*frames, *8 * [frames[-1]]]]
-    report.video("film", torch.stack(film), 10, "The picture while it is being made.")
-    evaluations = range(1, len(curves["content"]) + 1)
-    report.curve("losses", {name: (evaluations, values) for name, values in curves.items()}, x="evaluation",
-                 y="error, relative to the target", log_y=True,
-                 caption="Each jump is a change to a finer size.")  # fmt: skip
+    shown = {"content": photo} | dict(zip(("style", "second style"), paintings, strict=False))
+    if masks is not None:
+        shown["mask"] = masks[:1].expand(3, -1, -1)
+    report.images("triple", {**shown, "result": result}, f"{len(shown)} pictures given, one made.")
+    watched.tell_of(report, result)
     if measure:
-        small = Study(
-            see,
-            reduce_to(photo, study),
-            reduce_to(painting, study),
-            study_steps,
-            seed,
-            lambda step: tell(replace(step, done=before + step.done, total=before + later)),
-        )
+        small = Study(see, reduce_to(photo, study), reduce_to(painting, study), study_steps, seed, watched.after)
         for claim in (small.losses_fall, small.weights_trade, small.layout, small.third_picture, small.optimizers):
             claim(report)
         small.layers(report, model, gaze)
     return report
+
+
+def _masks(path: str | Path, photo: Tensor, styles: int) -> Tensor:
+    """One mask for each style from one picture's light: white is the first style's, black the second's."""
+    white = resize(read_image(path), (photo.shape[-2], photo.shape[-1])).mean(0).clamp(0, 1)
+    if white.max() == 0 or (styles == 2 and white.min() == 1):
+        raise InputError(f"the mask {path} has no {'white' if white.max() == 0 else 'black'}: no place for a style")
+    return torch.stack([white, 1 - white][:styles])
+
+
+class Watched:
+    """The making of the picture: its losses, and what it looked like on the way."""
+
+    def __init__(self, tell: Tell, *, later: int) -> None:
+        self.tell, self.later, self.done = tell, later, 0
+        self.curves: dict[str, list[float]] = {"content": [], "style": []}
+        self.strip: dict[str, Tensor] = {}
+        self.frames: list[Tensor] = []
+
+    def __call__(self, step: Step) -> None:
+        for name, values in self.curves.items():
+            values.append(step.values[name])
+        if step.image is not None and step.done in (1, step.total // 3, 2 * step.total // 3):
+            self.strip[f"after {step.done} of {step.total}"] = step.image
+        if step.image is not None and len(self.frames) * step.total < FRAMES * step.done:
+            self.frames.append(reduce_to(step.image, FRAME_SIDE))
+        self.done = step.total
+        self.tell(replace(step, total=step.total + self.later))
+
+    def after(self, step: Step) -> None:
+        """What is told of the measurements that follow."""
+        self.tell(replace(step, done=self.done + step.done, total=self.done + self.later))
+
+    def tell_of(self, report: Report, result: Tensor) -> None:
+        report.images("on_the_way", {**self.strip, "result": result}, "From coarse to fine.")
+        last = self.frames[-1]
+        film = [resize(frame, (last.shape[-2], last.shape[-1])) for frame in [*self.frames, *8 * [last]]]
+        report.video("film", torch.stack(film), 10, "The picture while it is being made.")
+        evaluations = range(1, len(self.curves["content"]) + 1)
+        report.curve("losses", {name: (evaluations, values) for name, values in self.curves.items()}, x="evaluation",
+                     y="error, relative to the target", log_y=True,
+                     caption="Each jump is a change to a finer size.")  # fmt: skip
 
 
 class Study:
@@ -116,7 +144,9 @@ class Study:
         self.see, self.content, self.style, self.steps, self.seed, self.tell = see, content, style, steps, seed, tell
         self.done = 0  # evaluations so far
 
-    def made(self, see: See | None = None, **options: object) -> tuple[Tensor, list[Mapping[str, float]]]:
+    def made(
+        self, see: See | None = None, *, recolor: bool = True, **options: object
+    ) -> tuple[Tensor, list[Mapping[str, float]]]:
         """A picture made with these options, and the losses on the way."""
         losses: list[Mapping[str, float]] = []
 
@@ -127,7 +157,8 @@ class Study:
 
         generator = torch.Generator().manual_seed(self.seed)
         chosen = {"steps": self.steps, "coarsest": None, "generator": generator, **options}
-        return gatys(see or self.see, self.content, self.style, tell=listen, **chosen), losses  # type: ignore[arg-type]
+        content = color_transfer(self.content, self.style) if recolor else self.content
+        return gatys(see or self.see, content, self.style, tell=listen, **chosen), losses  # type: ignore[arg-type]
 
     def losses_fall(self, report: Report) -> None:
         _, losses = self.made(init="noise", content_weight=10.0)
@@ -141,12 +172,12 @@ class Study:
 
     def weights_trade(self, report: Report) -> None:
         """The ratio of the weights, from style alone to content alone."""
-        target = recolored(self.content, self.style)
+        target = color_transfer(self.content, self.style)
         shown, likeness, distance = {}, [], []
         for ratio in RATIOS:
             picture, losses = self.made(content_weight=ratio)
             shown[f"alpha / beta = {ratio:g}"] = picture
-            likeness.append(_ssim(picture, target))
+            likeness.append(float(ssim(picture.mean(0)[None, None], target.mean(0)[None, None])))
             distance.append(losses[-1]["style"])
         report.images("ratios", shown, "The content's weight over the style's.")
         report.curve("trade", {"SSIM to the content": (RATIOS, likeness)}, x="alpha / beta", y="SSIM", log_x=True,
@@ -232,23 +263,6 @@ class Study:
                      detail=f"correlation, at 16 x 16, of what the deepest layer gives back with its photo ({own:.2f}) "
                             f"less that with the likest shipped one ({other:.2f}); pixels {errors[-1]:.2f} off, "
                             f"the first layer's {errors[0]:.2f}")  # fmt: skip
-
-
-def _backbone(name: Backbone) -> tuple[nn.Module, Gaze]:
-    model, gaze = (
-        (efficientnet_lite0(weights="imagenet"), LITE0)
-        if name == "efficientnet-lite0"
-        else (vgg19(weights="imagenet", pooling="average"), VGG19)  # averages, as in the paper
-    )
-    return model.requires_grad_(False), gaze
-
-
-def _ssim(one: Tensor, other: Tensor) -> float:
-    """Structural similarity of the luma, with the paper's Gaussian window."""
-    greys = [picture.mean(0).double().numpy() for picture in (one, other)]
-    return float(
-        structural_similarity(*greys, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    )
 
 
 def _blurred(picture: Tensor) -> Tensor:

@@ -159,7 +159,6 @@ def _textures(report: Report, model: nn.Module, picture: Tensor, steps: int, gen
             steps=steps,
             content_weight=0.0,
             smoothness=0.0,
-            recolor=False,
             coarsest=picture.shape[-1] >> (LEVELS - 1),
             init="noise",
             generator=generator,

@@ -10,10 +10,9 @@ from torch import Tensor
 from vivace.base.images import heat_colors, read_image, reduce_to, resize, total_variation
 from vivace.base.parameters import ImagePath, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
-from vivace.cnn import efficientnet_lite0
+from vivace.experiments.loss_network import loss_network
 from vivace.experiments.style.gram import shuffled_tiles
 from vivace.style import (
-    LITE0,
     See,
     backbone_distance,
     content_loss,
@@ -49,7 +48,7 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls", size: 
     seed: of noise, shuffled tiles and directions
     """
     photo, painting = (resize(reduce_to(read_image(path), 2 * size), (size, size))[None] for path in (content, style))
-    see = seeing(efficientnet_lite0(weights="imagenet").requires_grad_(False), LITE0)
+    see = seeing(*loss_network())
     report = Report(
         "What each loss of style transfer sees",
         "A loss says which differences count. **Pixel** and **feature** losses and **SSIM** compare position by "
