@@ -27,6 +27,7 @@ from vivace.experiments.one_pass import (
     training_table,
 )
 from vivace.experiments.style_pictures import HELD_OUT, SHOWN, TAUGHT, painted
+from vivace.experiments.training_flags import need_training
 from vivace.style import LITE0, StyleDecoder, adain_maps, color_transfer, feature_statistics, gatys, seeing, stylize
 from vivace.style.adain import Encode
 from vivace.style.gatys import MIN_SIDE
@@ -70,6 +71,7 @@ def run(*, content: ImagePath = "china", style: ImagePath = "stained_glass", sec
     seed: of training
     resume: the folder of a training that was stopped, to go on with it
     """
+    need_training(train_steps, "--train-steps", data=data, styles=styles, resume=resume)
     judge = efficientnet_lite0(weights="imagenet").requires_grad_(False)
     encode = encoder(judge)
     report = Report(

@@ -15,6 +15,7 @@ from vivace.base.report import Report, Tell, ignore
 from vivace.cnn import make_permanent, prune_magnitude, quantized, sparse_bytes, stored_bytes
 from vivace.experiments.stylizers import STYLE_SIDE, learned, perceptual_loss, photographs, stylizer, train_stylizer
 from vivace.experiments.timing import quickest
+from vivace.experiments.training_flags import need_training
 from vivace.style import FeedForward, one_pass, slimmed, ssim
 
 QUICK = {"size": 192, "retrain": 0, "rounds": 3}
@@ -42,6 +43,7 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls", weight
     rounds: how often each time is taken; the least counts
     seed: of those steps
     """
+    need_training(retrain, "--retrain", data=data)
     net = stylizer(learned(style, weights))
     photo = middle_square(read_image(content), size)
     others = [crop_center(reduce_to(read_image(name), 320), 192) for name in PICTURES]

@@ -30,6 +30,7 @@ from vivace.experiments.stylizers import (
     train_stylizer,
 )
 from vivace.experiments.timing import quickest
+from vivace.experiments.training_flags import need_training
 from vivace.style import FeedForward, color_transfer, gatys, one_pass
 from vivace.style._goal import Goal
 
@@ -85,6 +86,7 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls",
     seed: of the weights, of the training's crops, and of the noise
     resume: the folder of a training that was stopped, to go on with it
     """
+    need_training(train_steps, "--train-steps", data=data, resume=resume)
     photo, painting = reduce_to(read_image(content), size), read_image(style, max_side=STYLE_SIDE)
     options: _Options = {"content_weight": content_weight, "smoothness": smoothness}
     report = Report(

@@ -28,6 +28,7 @@ from vivace.experiments.one_pass import (
 )
 from vivace.experiments.standard_error import two_standard_errors
 from vivace.experiments.style_pictures import HELD_OUT, SHOWN, painted
+from vivace.experiments.training_flags import need_training
 from vivace.style import StyleAttentionNet, StyleDecoder, attention_weights, ssim, stylize
 from vivace.style.adain import Encode
 
@@ -70,6 +71,7 @@ def run(*, content: ImagePath = "china", style: ImagePath = "poppies",
     seed: of training, and of random queries and keys
     resume: the folder of a training that was stopped, to go on with it
     """
+    need_training(train_steps, "--train-steps", data=data, styles=styles, resume=resume)
     judge = efficientnet_lite0(weights="imagenet").requires_grad_(False)
     report = Report(
         "Each place takes the style of the places it attends to",
