@@ -37,6 +37,8 @@ SLOWER = """## Where ours takes longer, and why
 - **Score-CAM**: forward passes, one for each map, and nothing else to save.
 - **nearest neighbours in NumPy**: all distances are written down before the nearest are picked; scikit-learn keeps only
   the nearest of each block, in C.
+- **style attention's block**: four 1 x 1 convolutions; `nn.MultiheadAttention` projects rows that lie in memory as its
+  products want them.
 - **start-up**: against a bare `import typer`, which finds and prints nothing.
 """
 

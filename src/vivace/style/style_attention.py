@@ -148,4 +148,4 @@ def _enlarged(maps: Float[Tensor, "b c h w"], like: Float[Tensor, "_ _ _ _"]) ->
 
 def tokens(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c"]:
     """B x C x H x W as B x HW x C: one row for each place."""
-    return maps.flatten(2).mT
+    return maps.flatten(2).mT.contiguous()
