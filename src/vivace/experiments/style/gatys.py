@@ -55,7 +55,7 @@ def run(*, content: ImagePath = "astronaut", style: ImagePath = "swirls", second
     colors: whose colours the result has; mixed is the paper's way, to which both contribute
     init: what the picture starts from
     optimizer: L-BFGS, Adam or plain gradient descent
-    tile: larger pictures are seen in tiles of this side, and take the memory of one tile (2 GB at 512)
+    tile: larger pictures are seen in tiles of this side; 1,024 x 1,024 pixels so take 4 GB
     backbone: the network that looks; vgg19 is the paper's and needs its published weights
     measure: also measure the claims, on small versions of the two pictures
     study: the longer side, in pixels, of those small versions
