@@ -10,10 +10,9 @@ from torch import Tensor
 
 from vivace.base import paintings
 from vivace.base.canvas import Canvas, Grid, Palette, blend, cells, reduced, waviness
-from vivace.base.data import data_places
-from vivace.base.errors import InputError
-from vivace.base.images import SHIPPED, SUFFIXES, read_image, resize
+from vivace.base.images import SHIPPED, read_image, resize
 from vivace.base.report import Step, Tell, ignore
+from vivace.experiments.picture_folders import bsds500, pictures_in
 
 HELD_OUT = ("mosaic", "poppies")  # painters that no decoder of ours learned from
 TAUGHT = ("swirls", "stained_glass", "waves")
@@ -56,14 +55,10 @@ class Pairs:
 
 def photographs(folder: str | Path | None) -> list[UInt8[Tensor, "3 _ _"]]:
     """A folder's pictures; else BSDS500's training pictures where they are at hand, else the shipped photographs."""
-    bsds = [place / "bsds500" / "train" for place in data_places() if (place / "bsds500" / "train").is_dir()]
-    if folder is None and not bsds:
+    place = folder or bsds500()
+    if place is None:
         return [_bytes(read_image(name, max_side=480)) for name in SHIPPED if name not in (*SHOWN, *TEXTURES, "page")]
-    place = Path(folder).expanduser() if folder is not None else bsds[0]
-    paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES) if place.is_dir() else []
-    if not paths:
-        raise InputError(f"{place} is no folder with pictures")
-    return [_bytes(read_image(path, max_side=480)) for path in paths]
+    return [_bytes(read_image(path, max_side=480)) for path in pictures_in(place)]
 
 
 def style_pictures(folder: str | Path | None, each: int, *, tell: Tell = ignore) -> list[UInt8[Tensor, "3 _ _"]]:

@@ -15,15 +15,15 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
-from vivace.base.data import data_places
 from vivace.base.errors import InputError
 from vivace.base.fit import Fitted, fit
-from vivace.base.images import SUFFIXES, read_image, reduce_to, resize
+from vivace.base.images import read_image, reduce_to, resize
 from vivace.base.randomness import seeded
 from vivace.base.report import Tell, ignore
 from vivace.base.training import Precision
 from vivace.base.weights import load_weights
 from vivace.experiments.loss_network import loss_network
+from vivace.experiments.picture_folders import bsds500, pictures_in
 from vivace.style import LITE0, FeedForward, Gaze, PerceptualLoss, color_transfer, seeing
 from vivace.style._goal import StyleTarget
 from vivace.style.feed_forward import Normalization
@@ -61,19 +61,8 @@ def photographs(folder: str | Path | None, *, part: Literal["train", "test"] = "
     """The pictures of a folder; BSDS500's (`part` of them) where they are at hand; else the shipped ones' names."""
     if folder is not None:
         return pictures_in(folder)
-    found = [place / "bsds500" / part for place in data_places() if (place / "bsds500" / part).is_dir()]
-    return pictures_in(found[0]) if found else OFFLINE
-
-
-def pictures_in(folder: str | Path) -> list[Path]:
-    """The pictures of a folder and its sub-folders in the order of their names."""
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise InputError(f"{root} is a file; a folder of pictures is needed" if root.exists() else f"no folder {root}")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise InputError(f"{root} has no picture in it ({', '.join(suffix[1:] for suffix in SUFFIXES)})")
-    return paths
+    found = bsds500(part)
+    return pictures_in(found) if found else OFFLINE
 
 
 def perceptual_loss(style: Float[Tensor, "3 h w"], *, content_weight: float = 1.0, smoothness: float = 0.1,

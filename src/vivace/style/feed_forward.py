@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from vivace.base.errors import InputError, unknown
 from vivace.base.images import total_variation
+from vivace.style._goal import See
 
-Maps = list[Float[Tensor, "b _ _ _"]]
-See = Callable[[Float[Tensor, "b 3 h w"]], tuple[Maps, Maps]]
 Normalization = Literal["instance", "batch", "none"]
 
 MIN_SIDE = 16  # a quarter of it is what the residual blocks see

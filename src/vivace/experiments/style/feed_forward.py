@@ -15,6 +15,7 @@ from vivace.base.parameters import FilePath, FolderPath, ImagePath, RunFolder, S
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.base.training import Precision
 from vivace.cnn import vgg16
+from vivace.experiments.picture_folders import pictures_in
 from vivace.experiments.stylizers import (
     SHIPPED_STYLES,
     STYLE_SIDE,
@@ -24,7 +25,6 @@ from vivace.experiments.stylizers import (
     perceptual_loss,
     photograph,
     photographs,
-    pictures_in,
     reduced,
     stylizer,
     train_stylizer,

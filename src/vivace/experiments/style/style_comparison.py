@@ -11,12 +11,12 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from vivace.base.errors import InputError
-from vivace.base.images import SUFFIXES, read_image, reduce_to
+from vivace.base.images import read_image, reduce_to
 from vivace.base.parameters import FolderPath, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.loss_network import loss_network
 from vivace.experiments.one_pass import adain_decoder, encoder, style_attention_net
+from vivace.experiments.picture_folders import pictures_in
 from vivace.experiments.standard_error import two_standard_errors
 from vivace.experiments.stylizers import SHIPPED_STYLES, stylizer
 from vivace.style import (
@@ -110,12 +110,7 @@ def _pictures(folder: str | Path | None, names: tuple[str, ...], count: int, siz
     if folder is None:
         return {name: reduce_to(read_image(name, max_side=size), size) for name in names[:count]}
     root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder of pictures")
-    paths = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)[:count]
-    if not paths:
-        raise InputError(f"{root} has no picture in it ({', '.join(suffix[1:] for suffix in SUFFIXES)})")
-    return {path.name: read_image(path, max_side=size) for path in paths}
+    return {str(path.relative_to(root)): read_image(path, max_side=size) for path in pictures_in(root)[:count]}
 
 
 def _made(way: str, make: Way, see: See, photo: Tensor, painting: Tensor, style: str) -> Made | None:
