@@ -99,8 +99,8 @@ def run(*, contents: FolderPath = None, styles: FolderPath = None, size: Annotat
                     made.append(one)
                 shown[f"{way}, {style}"] = torch.full_like(photo, 0.9) if one is None else one.picture
             tell(Step(row * len(paintings) + column + 1, len(photos) * len(paintings), f"{content} in {style}"))
-        report.images(content, shown, f"{content}: each style and what comes of it; grey where no network has learned "
-                      "the style.", columns=1 + len(ways))  # fmt: skip
+        caption = f"{content}: each style and what comes of it; grey where no network has learned the style."
+        report.images(f"content_{row + 1}", shown, caption, columns=1 + len(ways))
     _distances(report, made, list(ways))
     return report
 
