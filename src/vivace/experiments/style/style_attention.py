@@ -16,7 +16,7 @@ from vivace.base.parameters import FilePath, FolderPath, ImagePath, RunFolder, S
 from vivace.base.randomness import seeded
 from vivace.base.report import Report, Tell, ignore
 from vivace.base.training import Precision
-from vivace.cnn import efficientnet_lite0
+from vivace.experiments.loss_network import loss_network
 from vivace.experiments.one_pass import (
     CHANNELS,
     Task,
@@ -72,7 +72,7 @@ def run(*, content: ImagePath = "china", style: ImagePath = "poppies",
     resume: the folder of a training that was stopped, to go on with it
     """
     need_training(train_steps, "--train-steps", data=data, styles=styles, resume=resume)
-    judge = efficientnet_lite0(weights="imagenet").requires_grad_(False)
+    judge = loss_network()[0]
     report = Report(
         "Each place takes the style of the places it attends to",
         "The content's features ask, the style's answer: $\\mathrm{softmax}(Q K^T / \\sqrt{d_k})\\, V$ with "
