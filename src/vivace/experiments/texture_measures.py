@@ -70,11 +70,21 @@ def _power(image: Float[Tensor, "3 h w"]) -> tuple[Float[Tensor, "h w"], Float[T
     return f, torch.fft.fft2((x - x.mean()) * window).abs().square()
 
 
-def seam(image: Float[Tensor, "3 h w"]) -> float:
-    """Steps between the opposite borders, where copies of the picture meet, over those inside it; 1 for no seam."""
-    around = torch.cat([(image[:, 0] - image[:, -1]).flatten(), (image[:, :, 0] - image[:, :, -1]).flatten()])
-    inside = torch.cat([image.diff(dim=1).flatten(), image.diff(dim=2).flatten()])
-    return float(around.abs().mean() / inside.abs().mean().clamp_min(1e-6))
+def seam(image: Float[Tensor, "3 h w"], exemplar: Float[Tensor, "3 eh ew"]) -> float:
+    """How far patches across the borders, where copies of the picture meet, are from the exemplar's, over those inside.
+
+    1 for no seam.
+    """
+
+    def across(quarter: int) -> float:
+        """Across the two lines at so many quarters of the sides."""
+        away = []
+        for dim in (1, 2):
+            line = image.roll(PATCH - 1 - quarter * image.shape[dim] // 4, dim).narrow(dim, 0, 2 * PATCH - 2)
+            away.append(float(patch_distances(line, exemplar).mean()))
+        return sum(away)
+
+    return 3 * across(0) / max(sum(across(quarter) for quarter in (1, 2, 3)), 1e-6)
 
 
 def spectrum(image: Float[Tensor, "3 h w"], rings: int = 24) -> tuple[list[float], list[float]]:

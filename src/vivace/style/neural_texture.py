@@ -45,7 +45,7 @@ def neural_texture(
     layer_weights: one for each style map, of which the proportions count; equal where not given
     smoothness: weight of the total variation
     coarsest: shorter side of the first level; the exemplar is reduced alike. None: full size only
-    seamless: wrap around, so that copies fit side by side
+    seamless: wrap around, so that copies fit side by side; `see`'s maps are to cover the whole of what it is shown
     rate: step size of Adam (0.01 where not given) or of gradient descent (0.003)
     """
     check_image(exemplar)

@@ -1,15 +1,17 @@
 """Experiment: more of a texture, by patches, pixels and statistics; tiles, backgrounds and mended holes from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from vivace.base.errors import InputError
 from vivace.base.images import heat_colors, middle_square, read_image, resize
-from vivace.base.parameters import ImagePath, Seed, checked
+from vivace.base.parameters import ImagePath, OptionalImage, Seed, checked
 from vivace.base.report import Report, Step, Tell, ignore
 from vivace.experiments.loss_network import Backbone, loss_network
 from vivace.experiments.texture_measures import autocorrelation, copied, patch_distances, seam
@@ -26,6 +28,7 @@ from vivace.style import (
 
 QUICK = {"exemplar": 64, "size": 96, "grown": 40, "window": 7, "steps": 8, "study": 64, "study_steps": 25}
 
+SAMPLES = 5  # textures of which the seams are measured
 PERIOD = 16  # pixels of the regular wall after which it repeats itself
 
 
@@ -34,7 +37,7 @@ def run(*, texture: ImagePath = "brick", exemplar: Annotated[int, Ge(32), Le(512
         size: Annotated[int, Ge(64), Le(2048)] = 256, seamless: bool = True,
         block: Annotated[int, Ge(4), Le(256)] | None = None, window: Annotated[int, Ge(3), Le(31)] = 11,
         grown: Annotated[int, Ge(32), Le(512)] = 96, steps: Annotated[int, Ge(1), Le(2000)] = 30,
-        backbone: Backbone = "efficientnet-lite0", measure: bool = True,
+        hole: OptionalImage = None, backbone: Backbone = "efficientnet-lite0", measure: bool = True,
         study: Annotated[int, Ge(64), Le(256)] = 96, study_steps: Annotated[int, Ge(10), Le(1000)] = 60,
         seed: Seed = 0, tell: Tell = ignore) -> Report:  # fmt: skip
     """More of a texture: tiles, backgrounds and mended holes from one photograph of it.
@@ -49,6 +52,7 @@ def run(*, texture: ImagePath = "brick", exemplar: Annotated[int, Ge(32), Le(512
     window: the odd side of the surroundings that pixel-by-pixel sampling compares
     grown: the side of what is made pixel by pixel, from an exemplar of two thirds of it
     steps: evaluations of the network at full size; each coarser size takes twice as many
+    hole: a picture, white where the exemplar has a hole to be mended, as large as the texture's; a square without it
     backbone: the network that looks; vgg19 is the paper's and needs its published weights
     measure: also measure the claims, on small textures
     study: the side in pixels of those small textures
@@ -69,6 +73,7 @@ def run(*, texture: ImagePath = "brick", exemplar: Annotated[int, Ge(32), Le(512
         f"matching** changes noise until {backbone} finds the exemplar's statistics in it, $L = \\sum_l w_l "
         "\\lVert G_l - A_l \\rVert^2$, with no content term.",
     )
+    completion = _mended(source, hole, window, generator())
     b = block or exemplar // 3
     quilted = image_quilting(source, (size, size), b, overlap=max(1, b // 4), seamless=seamless, generator=generator())
     small = min(exemplar, max(window + 1, round(grown / 1.5)))
@@ -80,28 +85,39 @@ def run(*, texture: ImagePath = "brick", exemplar: Annotated[int, Ge(32), Le(512
     report.images("three_ways", {"exemplar": source, "quilting": quilted, "Gram matching": matched,
                                  "piece of the exemplar": piece, "Efros-Leung": sampled},
                   "One exemplar, and what three methods make of it (Efros-Leung of a piece: it is slow).")  # fmt: skip
-    _uses(report, source, {"quilting": quilted, "Gram matching": matched}, b, window, generator)
+    _uses(report, source, {"quilting": quilted, "Gram matching": matched}, b, generator)
+    report.images("completion", completion,
+                  "Completion: the white part is grown in, pixel by pixel, from what is around it.")  # fmt: skip
     if measure:
         Study(see, resize(source, min(exemplar, 64)), study, study_steps, seed, tell).claims(report)
     return report
 
 
-def _uses(report: Report, source: Tensor, made: Mapping[str, Tensor], block: int, window: int,
-          generator: object) -> None:  # fmt: skip
-    """A material that tiles, a background, and a hole mended."""
-    tiles = {f"{name}, seam {seam(image):.2f}": image.repeat(1, 2, 2) for name, image in made.items()}
-    report.images("material", tiles, "As a game's material: each texture laid 2 x 2. The seam is the steps across the "
-                                     "borders over those inside: 1 can't be seen.")  # fmt: skip
+def _uses(report: Report, source: Tensor, made: Mapping[str, Tensor], block: int,
+          generator: Callable[[], torch.Generator]) -> None:  # fmt: skip
+    """A material that tiles, and a background."""
+    tiles = {f"{name}, seam {seam(image, source):.2f}": image.repeat(1, 2, 2) for name, image in made.items()}
+    report.images("material", tiles, "As a game's material: each texture laid 2 x 2. The seam: how far patches across "
+                                     "the borders are from the exemplar's, over those inside; 1 can't be "
+                                     "seen.")  # fmt: skip
     side = made["quilting"].shape[-1]
-    wide = image_quilting(source, (side, 2 * side), block, overlap=max(1, block // 4), generator=generator())  # type: ignore[operator]
+    wide = image_quilting(source, (side, 2 * side), block, overlap=max(1, block // 4), generator=generator())
     report.image("background", wide, f"A background of {2 * side} x {side} pixels, quilted.")
-    hole = torch.zeros(source.shape[-2:], dtype=torch.bool)
-    third = source.shape[-1] // 3
-    hole[third : third + third // 2 + 4, third : third + third // 2 + 4] = True
-    mended = fill_hole(source, hole, window, generator=generator())  # type: ignore[operator]
-    shown = {"with a hole": torch.where(hole, 1.0, source), "completed": mended, "as it was": source}
-    report.images("completion", shown,
-                  "Completion: the white square is grown in, pixel by pixel, from what is around it.")  # fmt: skip
+
+
+def _mended(source: Tensor, hole: str | Path | None, window: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """The exemplar with a hole, and with the hole grown in."""
+    side = source.shape[-1]
+    if hole is None:
+        third = side // 3
+        white = torch.zeros(side, side, dtype=torch.bool)
+        white[third : third + third // 2 + 4, third : third + third // 2 + 4] = True
+    else:
+        white = middle_square(read_image(hole), side).mean(0) > 0.5
+        if not white.any():
+            raise InputError(f"{hole} has no white within its middle square: there is no hole to mend")
+    mended = fill_hole(source, white, window, generator=generator)
+    return {"with a hole": torch.where(white, 1.0, source), "completed": mended, "as it was": source}
 
 
 class Study:
@@ -115,6 +131,7 @@ class Study:
         self.new_samples(report)
         self.transfer(report)
         self.regular(report)
+        self.tiles(report)
 
     def generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
@@ -134,9 +151,10 @@ class Study:
                               generator=self.generator(), tell=self.listening(losses))  # fmt: skip
         return made, losses
 
-    def quilted(self, exemplar: Tensor) -> Tensor:
+    def quilted(self, exemplar: Tensor, *, seamless: bool = False, sample: int = 0) -> Tensor:
         b = exemplar.shape[-1] // 3
-        return image_quilting(exemplar, (self.side, self.side), b, overlap=b // 4, generator=self.generator())
+        return image_quilting(exemplar, (self.side, self.side), b, overlap=b // 4, seamless=seamless,
+                              generator=torch.Generator().manual_seed(self.seed + sample))  # fmt: skip
 
     @torch.no_grad()
     def error(self, made: Tensor) -> float:
@@ -209,6 +227,17 @@ class Study:
                             f"{peaks['exemplar']:.2f}")  # fmt: skip
         report.claim("6.4.x3", measured=peaks["quilting"], low=0.5,
                      detail="autocorrelation of the quilted wall at two periods' distance")  # fmt: skip
+
+    def tiles(self, report: Report) -> None:
+        """Whether copies fit side by side, if blocks lie around the borders, too."""
+        wrapped, cut = (
+            sum(seam(self.quilted(self.exemplar, seamless=wrap, sample=i), self.exemplar) for i in range(SAMPLES))
+            / SAMPLES
+            for wrap in (True, False)
+        )
+        report.claim("6.4.x4", measured=wrapped / cut, high=0.75,
+                     detail=f"distance to the exemplar of patches across the borders, over those inside: {wrapped:.2f} "
+                            f"if blocks wrap around, {cut:.2f} if not; {SAMPLES} textures each")  # fmt: skip
 
 
 def wall(side: int) -> Tensor:
