@@ -24,6 +24,7 @@ from vivace.cnn import efficientnet_lite0, head_inputs, pooled_features, vgg16
 from vivace.experiments.labelled_pictures import cnn_features, directions, patches, pixels
 from vivace.experiments.parts import in_turn
 from vivace.experiments.picture_map import interactive_map, map_of_thumbnails
+from vivace.experiments.standard_error import two_standard_errors
 from vivace.explain import (
     ImageParameters,
     Mahalanobis,
@@ -302,7 +303,7 @@ def _neighbours(report: Report, space: Space) -> None:
     """Do neighbours by features belong to one class, more than by pixels? (5.4.c1; digits: 5.4.x1)"""
     raw, deep = space.agreement(pixels(space.given.images)), space.agreement(space.features)
     first = float(space.agreement(directions(space.layers[0])).mean())
-    report.claim("5.4.c1", (deep - raw).mean(), low=0, spread=_error(deep - raw),
+    report.claim("5.4.c1", (deep - raw).mean(), low=0, spread=two_standard_errors(deep - raw),
                  detail=f"of the five nearest, {deep.mean():.2f} are of the picture's class by features, "
                  f"{raw.mean():.2f} by pixels, {first:.2f} by the first layer's averages, 0.10 by chance; "
                  f"{len(deep)} pictures, neighbours in the other half "
@@ -313,7 +314,7 @@ def _neighbours(report: Report, space: Space) -> None:
     for name, X in (("pixels", pixels(some.images)), ("features", directions(cnn_features(some.images, 64)))):
         found[name] = neighbor_agreement(y, nearest_neighbors(X, k=LINK, apart=(half, half))[0])
     gain = found["features"] - found["pixels"]
-    report.claim("5.4.x1", gain.mean(), low=0, spread=_error(gain),
+    report.claim("5.4.x1", gain.mean(), low=0, spread=two_standard_errors(gain),
                  detail=f"the same for 300 handwritten digits, unlike ImageNet's pictures: "
                  f"{found['features'].mean():.2f} by features, {found['pixels'].mean():.2f} by pixels")  # fmt: skip
     report.summary += (
@@ -434,7 +435,7 @@ def _midpoints(report: Report, space: Space, side: int, seed: int) -> None:
     collages = torch.cat([ends[i[few]], ends[j[few]]], dim=3)
     beside = directions(head_inputs(efficientnet_lite0(weights="imagenet"), collages).double().numpy())
     ratio = np.linalg.norm(beside - directions(middle[few]), axis=1) / to_real[few]
-    report.claim("5.4.x3", ratio.mean(), high=1, spread=_error(ratio),
+    report.claim("5.4.x3", ratio.mean(), high=1, spread=two_standard_errors(ratio),
                  detail="distance of the midpoint's features from those of the two pictures laid side by side, "
                  f"over that from the nearest other picture (the third nearest); {len(ratio)} pairs")  # fmt: skip
     report.image("collage", resize(collages[0], (128, 256)), "The picture whose features are nearest to the middle of "
@@ -445,8 +446,3 @@ def _midpoints(report: Report, space: Space, side: int, seed: int) -> None:
 def evenness(X: Rows) -> Float[np.ndarray, " n"]:
     """(mean x)^2 / mean x^2 of each row: 1 where all numbers are the same, 1/d where one alone isn't zero."""
     return X.mean(1) ** 2 / np.square(X).mean(1)
-
-
-def _error(values: Float[np.ndarray, " n"]) -> float:
-    """Two standard errors of the mean."""
-    return 2 * float(values.std()) / len(values) ** 0.5
