@@ -24,7 +24,7 @@ from vivace.experiments.timing import quickest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-QUICK = {"models": "few", "dataset": "digits", "budget": 40.0}
+QUICK = {"models": "few", "dataset": "digits", "budget": 12.0}
 
 MODELS = {
     "few": ("mobilenet_v2", "resnet50", "densenet121"),

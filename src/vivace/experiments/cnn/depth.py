@@ -17,7 +17,7 @@ from vivace.cnn import CifarResNet
 from vivace.experiments.classifier import Recipe, train_classifier
 from vivace.experiments.labelled_pictures import DIGITS, DataSet, in_colour, to_learn
 
-QUICK = {"width": 8, "epochs": 6, "runs": 2}
+QUICK = {"each": 60, "width": 8, "epochs": 6, "runs": 2}
 
 KINDS = {"plain": False, "residual": True}
 COLORS = {"plain": ORANGE, "residual": BLUE}
