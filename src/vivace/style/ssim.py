@@ -9,7 +9,6 @@ as 0 in MS-SSIM, which would take roots of them; side lengths that are odd lose 
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +21,7 @@ from vivace.base.images import check_image
 
 RADIUS, SIGMA = 5, 1.5  # the paper's window: 11 x 11, Gaussian
 K1, K2 = 0.01, 0.03
-CACHED = 2**16  # pixels that are worked on at a time: what is made of them fits into the processor's cache
-ROWS = 16
+CACHED = 2**16  # pixels: what is made of so many at a time fits into the processor's cache
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # MS-SSIM's exponents, from full size to a sixteenth
 
 
@@ -118,8 +116,9 @@ def _planes(x: Tensor, y: Tensor, data_range: float) -> Iterator[tuple[Tensor, T
 
 
 def _means(*planes: Float[Tensor, "k h w"]) -> list[Float[Tensor, "k oh ow"]]:
-    """Each plane's Gaussian means."""
-    return [_Blur.apply(plane) for plane in planes]
+    """Each plane's Gaussian means; small ones all at once, in a fourth of the calls."""
+    groups = [torch.cat(planes)] if planes[0].numel() <= CACHED else planes
+    return [means for group in groups for means in _Blur.apply(group).split(len(planes[0]))]
 
 
 def _alike(a: Tensor, b: Tensor, C: float) -> Tensor:
@@ -128,12 +127,12 @@ def _alike(a: Tensor, b: Tensor, C: float) -> Tensor:
 
 
 class _Blur(torch.autograd.Function):
-    """The Gaussian mean under every whole window, down and then across. It is linear, so its gradient is the same
-    means over a margin of zeros."""
+    """The Gaussian mean under every whole window, down and then across: as shifted sums, since one-channel
+    convolutions are slow. It is linear, so its gradient is the same sums over a margin of zeros."""
 
     @staticmethod
     def forward(_: Any, x: Float[Tensor, "k h w"]) -> Float[Tensor, "k oh ow"]:
-        return _down(_down(x).mT).mT
+        return _along(_along(x, 1), 2)
 
     @staticmethod
     def backward(_: Any, gradient: Float[Tensor, "k oh ow"]) -> Float[Tensor, "k h w"]:
@@ -141,25 +140,16 @@ class _Blur(torch.autograd.Function):
         return blurred
 
 
-def _down(x: Float[Tensor, "k h w"]) -> Float[Tensor, "k oh w"]:
-    """Each column's means, ROWS of them at a time as a product of matrices: one-channel convolutions are slow."""
-    rest = (x.shape[1] - 2 * RADIUS) % ROWS
-    last = _window(rest, x.dtype, x.device) @ x[:, x.shape[1] - rest - 2 * RADIUS :]
-    if x.shape[1] < ROWS + 2 * RADIUS:
-        return last
-    strips = x.unfold(1, ROWS + 2 * RADIUS, ROWS).mT.flatten(0, 1)
-    means = torch.bmm(_window(ROWS, x.dtype, x.device).expand(len(strips), -1, -1), strips)
-    return torch.cat([means.view(len(x), -1, x.shape[2]), last], 1)
-
-
-@cache
-def _window(rows: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "rows n"]:
-    """Row by row the Gaussian window, each time one place further."""
-    weights = [math.exp(-(k**2) / (2 * SIGMA**2)) for k in range(-RADIUS, RADIUS + 1)]
-    window = torch.zeros(rows, rows + 2 * RADIUS, dtype=dtype, device=device)
-    for k, weight in enumerate(weights):
-        window.diagonal(k).fill_(weight / sum(weights))
-    return window
+def _along(x: Tensor, dim: int) -> Tensor:
+    """One pass. The window is symmetric: two neighbours share a weight."""
+    weights = [math.exp(-(k**2) / (2 * SIGMA**2)) for k in range(RADIUS + 1)]
+    total = weights[0] + 2 * sum(weights[1:])
+    length = x.shape[dim] - 2 * RADIUS
+    out = x.narrow(dim, RADIUS, length) * (weights[0] / total)
+    for k in range(1, RADIUS + 1):
+        for start in (RADIUS - k, RADIUS + k):
+            out.add_(x.narrow(dim, start, length), alpha=weights[k] / total)
+    return out
 
 
 def _size(x: Tensor) -> str:
