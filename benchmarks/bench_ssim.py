@@ -15,7 +15,7 @@ def rows() -> Iterator[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     photo = read_image("astronaut")
-    for side, dtype in ((512, torch.float32), (256, torch.float32), (512, torch.float64)):
+    for side, dtype in ((512, torch.float32), (256, torch.float32), (128, torch.float32), (512, torch.float64)):
         x = resize(photo, side).to(dtype)
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
         y = (x + 0.1 * noise).clamp(0, 1)

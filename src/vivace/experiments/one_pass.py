@@ -84,10 +84,10 @@ class Task:
     """What a batch teaches: every content of it is to be seen in its own style picture and in its neighbour's."""
 
     def __init__(self, judge: nn.Module, paint: Paint, *, content: float, style: float, smoothness: float,
-                 identity: float = 0) -> None:  # fmt: skip
+                 fringes: float = 0, identity: float = 0) -> None:  # fmt: skip
         self.judge, self.paint = judge, paint
-        self.weights = {"content": content, "style": style, "smoothness": smoothness, "range": 10.0,
-                        "identity": identity}  # fmt: skip
+        self.weights = {"content": content, "style": style, "smoothness": smoothness, "fringes": fringes,
+                        "range": 10.0, "identity": identity}  # fmt: skip
 
     def __call__(self, model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         found = self.losses(model, *batch)
@@ -108,6 +108,7 @@ class Task:
             "content": content_error(seen[DEPTHS[-1]], target).mean(),
             "style": style_error(seen, s).mean(),
             "smoothness": total_variation(picture),
+            "fringes": total_variation(opponents(picture)[:, 1:]),  # edges in colour make up its deviation cheaply
             "range": (picture - picture.clamp(0, 1)).square().mean(),
         }
         if self.weights["identity"]:

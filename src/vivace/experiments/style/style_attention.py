@@ -39,7 +39,7 @@ KEYS = 256
 POINTS = ((0.2, 0.75), (0.5, 0.33), (0.85, 0.85))  # places of the content, down and across, as shares of its sides
 MARKS = ((1.0, 0.1, 0.1), (0.1, 0.9, 0.2), (0.2, 0.4, 1.0))
 TEXTURES = tuple(combinations(("brick", "grass", "gravel", "coins", "moon"), 2))
-STROKES = {"content": 0.15, "style": 1.0, "smoothness": 2.5, "identity": 2.0}  # weights of the losses
+STROKES = {"content": 0.15, "style": 1.0, "smoothness": 2.5, "fringes": 30.0, "identity": 2.0}  # weights of the losses
 SPOT = 0.2  # a pixel so far from its neighbours' median is a spot
 
 
