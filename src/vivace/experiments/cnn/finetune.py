@@ -1,6 +1,7 @@
 """Experiment: a network trained on ImageNet learns your classes from a few pictures of each."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Literal
@@ -155,10 +156,10 @@ def _mistakes(report: Report, model: nn.Module, test: Labelled) -> None:
     if not wrong.any():
         order = sure.argsort()[:WORST]
     shown = test.images[order]
-    heats = {
-        "said": grad_cam(model, shown, said[order].tolist(), normalize=True),
-        "is": grad_cam(model, shown, test.labels[order].tolist(), normalize=True),
-    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "nothing speaks for the class")  # the caption says what that looks like
+        heats = {what: grad_cam(model, shown, classes[order].tolist(), normalize=True)
+                 for what, classes in (("said", said), ("is", test.labels))}  # fmt: skip
     tiles = {}
     for place, index in enumerate(order.tolist()):
         truth, name = test.classes[int(test.labels[index])], test.classes[int(said[index])]
@@ -168,7 +169,8 @@ def _mistakes(report: Report, model: nn.Module, test: Labelled) -> None:
             chance = p[index, test.classes.index(of)]
             tiles[f"{place + 1} {what} {of}: {chance:.2f}"] = overlay(large, heats[what][place])
     words = "The surest mistakes" if wrong.any() else "No mistakes; the pictures that it is least sure of"
-    report.images("worst", tiles, f"{words}: the picture, the heat for what was said, and the heat for what it is.")
+    report.images("worst", tiles, f"{words}: the picture, the heat for what was said, and the heat for what it is; "
+                                  "blue all over where nothing speaks for a class.")  # fmt: skip
 
 
 def _digits(report: Report, trained: nn.Module, trials: int, seed: int, tell: Tell) -> None:
