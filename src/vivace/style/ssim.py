@@ -35,7 +35,7 @@ class Terms(NamedTuple):
 
 def ssim(x: Float[Tensor, "b c h w"], y: Float[Tensor, "_ _ _ _"], *, data_range: float = 1.0) -> Float[Tensor, " b"]:
     """The mean of the map: 1 for equal pictures. `1 - ssim(x, y)` is a loss."""
-    means = [(luminance * rest).mean((1, 2)) for luminance, rest in _factors(x, y, data_range)]
+    means = [values.mean((1, 2)) for values in _maps(x, y, data_range)]
     return torch.cat(means).view(x.shape[:2]).mean(1)
 
 
@@ -43,8 +43,7 @@ def ssim_map(
     x: Float[Tensor, "b c h w"], y: Float[Tensor, "_ _ _ _"], *, data_range: float = 1.0
 ) -> Float[Tensor, "b c oh ow"]:
     """SSIM under every whole window (eq. 13): luminance times the rest."""
-    planes = [luminance * rest for luminance, rest in _factors(x, y, data_range)]
-    return torch.cat(planes).unflatten(0, x.shape[:2])
+    return torch.cat(list(_maps(x, y, data_range))).unflatten(0, x.shape[:2])
 
 
 def ssim_terms(
@@ -81,20 +80,31 @@ def ms_ssim(
         if scale:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
         last = scale == len(weights) - 1
-        maps = [luminance * rest if last else rest for luminance, rest in _factors(x, y, data_range)]
-        product = product * torch.cat([m.mean((1, 2)) for m in maps]).relu() ** weight
+        means = [values.mean((1, 2)) for values in _maps(x, y, data_range, luminance=last)]
+        product = product * torch.cat(means).relu() ** weight
     return product.view(x.shape[:2]).mean(1)
 
 
-def _factors(x: Tensor, y: Tensor, data_range: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each plane: luminance, and contrast times structure in one, which needs no root and one variance, the sum."""
-    C1, C2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+def _maps(x: Tensor, y: Tensor, data_range: float, *, luminance: bool = True) -> Iterator[Float[Tensor, "k oh ow"]]:
+    """SSIM of some planes after others; without the luminance, contrast times structure alone."""
     for a, b in _planes(x, y, data_range):
-        mean_a, mean_b, squares, product = _means(a, b, torch.addcmul(a * a, b, b), a * b)
-        ab, aabb = mean_a * mean_b, torch.addcmul(mean_a * mean_a, mean_b, mean_b)
-        rest = (2 * (product - ab) + C2) / (squares - aabb + C2)
-        shift = data_range * (mean_a + mean_b) + (data_range**2 / 2 + C1)  # from numbers about 0 to the pictures' own
-        yield torch.add(shift, ab, alpha=2) / (aabb + shift), rest
+        height = a.shape[1] - 2 * RADIUS
+        # a large plane band after band; not for a gradient, to which each band would add a plane of zeros
+        step = height if a.requires_grad or b.requires_grad else max(1, CACHED // (len(a) * a.shape[2]))
+        bands = [slice(i, i + step + 2 * RADIUS) for i in range(0, height, step)]
+        yield torch.cat([_similarity(a[:, rows], b[:, rows], data_range, luminance) for rows in bands], 1)
+
+
+def _similarity(a: Tensor, b: Tensor, data_range: float, luminance: bool) -> Float[Tensor, "k oh ow"]:
+    """Contrast times structure in one, which needs no root and one variance, the sum; times luminance, if asked for."""
+    C1, C2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    mean_a, mean_b, squares, product = _means(a, b, torch.addcmul(a * a, b, b), a * b)
+    ab, aabb = mean_a * mean_b, torch.addcmul(mean_a * mean_a, mean_b, mean_b)
+    rest = (2 * (product - ab) + C2) / (squares - aabb + C2)
+    if not luminance:
+        return rest
+    shift = data_range * (mean_a + mean_b) + (data_range**2 / 2 + C1)  # from numbers about 0 to the pictures' own
+    return torch.add(shift, ab, alpha=2) / (aabb + shift) * rest
 
 
 def _planes(x: Tensor, y: Tensor, data_range: float) -> Iterator[tuple[Tensor, Tensor]]:

@@ -170,7 +170,7 @@ def _mistakes(report: Report, model: nn.Module, test: Labelled) -> None:
             tiles[f"{place + 1} {what} {of}: {chance:.2f}"] = overlay(large, heats[what][place])
     words = "The surest mistakes" if wrong.any() else "No mistakes; the pictures that it is least sure of"
     report.images("worst", tiles, f"{words}: the picture, the heat for what was said, and the heat for what it is; "
-                                  "blue all over where nothing speaks for a class.")  # fmt: skip
+                                  "dark blue all over where nothing speaks for a class.")  # fmt: skip
 
 
 def _digits(report: Report, trained: nn.Module, trials: int, seed: int, tell: Tell) -> None:
