@@ -82,7 +82,7 @@ def run(*, content: ImagePath = "china", style: ImagePath = "stained_glass", sec
     )
     if train_steps:
         with seeded(seed):
-            decoder = adain_decoder(weights).train() if weights else StyleDecoder(CHANNELS)
+            decoder = adain_decoder(weights) if weights else StyleDecoder(CHANNELS)
         task = Task(judge, lambda net, c, s: net(adain_maps(c, s)), **STROKES)
         fitted = learned(decoder, task, train_steps, data=data, styles=styles, batch_size=batch_size, rate=rate,
                          seed=seed, precision=precision, devices=devices, folder=folder, resume=resume,

@@ -60,6 +60,8 @@ def run(*, texture: ImagePath = "brick", exemplar: Annotated[int, Ge(32), Le(512
     seed: of noise and draws
     """
     source = middle_square(read_image(texture), exemplar)
+    if measure and float(source.std((1, 2)).max()) < 1e-3:
+        raise InputError(f"{texture} is of one colour: there is nothing to measure on it; --no-measure leaves that out")
     model, gaze = loss_network(backbone)
     see = seeing(model, gaze)
 
